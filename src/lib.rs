@@ -1,0 +1,15 @@
+//! shardcast routes live media: one publisher's frames reach thousands of late-joining subscribers, instantly,
+//! without a copy of the payload, without a lock on the way, and without silently dropping anything.
+//!
+//! The modules stand in dependency order: each uses only those above it (a test reads the order from here).
+
+pub mod clock;
+pub mod limits;
+pub mod id;
+pub mod reason;
+pub mod fact;
+pub mod ring;
+pub mod media;
+pub mod extension;
+pub mod protocol;
+pub mod audit;

@@ -1,0 +1,1 @@
+//! RTMP: publish and play.
