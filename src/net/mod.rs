@@ -3,6 +3,8 @@
 //! Every send is a `sendmsg` with MSG_NOSIGNAL: a plain `writev` to a dead peer would kill a C++ host by SIGPIPE.
 //! No unsafe code: socket2 wraps the call.
 
+mod signal;
+
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+pub use signal::{Signal, Signalled, signal};
 
 use crate::limits::POLL_EVENTS;
 use crate::ring::Wake;
@@ -34,6 +38,8 @@ pub struct Ready {
     pub readable: bool,
     /// There may be room to write.
     pub writable: bool,
+    /// The peer ended its side, or the connection failed: reading to the end tells which.
+    pub over: bool,
 }
 
 /// Whose readiness.
@@ -117,6 +123,7 @@ impl Network {
                 source,
                 readable: event.is_readable() || over,
                 writable: event.is_writable() || event.is_error() || event.is_write_closed(),
+                over,
             });
         }
     }

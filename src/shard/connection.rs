@@ -41,7 +41,6 @@ pub(crate) struct Cold {
     /// Control replies and the rest of a message that was sent in part, in order.
     pub(crate) pending: VecDeque<Bytes>,
     pub(crate) pending_bytes: usize,
-    /// Bytes of `pending` that the session asked to send: what a peer that does not read may cost.
     pub(crate) bytes_in: u64,
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
@@ -56,8 +55,6 @@ pub(crate) struct Cold {
     pub(crate) read_over: bool,
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
-    /// It has pending bytes to flush at the end of this event.
-    pub(crate) flush_queued: bool,
 }
 
 /// How far a connection has come.
@@ -81,7 +78,6 @@ pub(crate) struct Play {
     pub(crate) handle: StreamHandle,
     /// The subscriber's place, see `shard/subscribers.rs`.
     pub(crate) place: usize,
-    pub(crate) paused: bool,
 }
 
 /// A stream that this connection publishes.

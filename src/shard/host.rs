@@ -62,7 +62,6 @@ pub struct HostSubscribe {
 /// A publisher that feeds a shard without a connection.
 pub(crate) struct Port {
     pub(crate) stream: Option<usize>,
-    pub(crate) who: Who,
     pub(crate) feed: Feed,
 }
 

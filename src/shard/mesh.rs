@@ -11,29 +11,25 @@ use crate::limits::{CONTROL_BACKLOG_MAX, PEER_RING_SLOTS};
 use crate::ring::{Consumer, Doorbell, Producer, PushError, ring};
 
 /// One shard's end of the connection to one peer.
-#[derive(Debug)]
 pub struct Link {
     pub(crate) tx: Producer<PeerMessage>,
     pub(crate) rx: Consumer<PeerMessage>,
 }
 
 /// Two ends of a new connection between two shards.
-#[must_use]
-pub fn link_pair() -> (Link, Link) {
+fn link_pair() -> (Link, Link) {
     let (a_tx, b_rx) = ring(PEER_RING_SLOTS);
     let (b_tx, a_rx) = ring(PEER_RING_SLOTS);
     (Link { tx: a_tx, rx: a_rx }, Link { tx: b_tx, rx: b_rx })
 }
 
 /// All connections of one shard, by peer; its own place is empty.
-#[derive(Debug)]
 pub struct Mesh {
     peers: Vec<Option<Peer>>,
     /// Peers whose ring was full, or who were sent nothing because of a backlog, since the counter was read.
     pub(crate) full: u64,
 }
 
-#[derive(Debug)]
 struct Peer {
     link: Link,
     doorbell: Doorbell,
@@ -45,10 +41,8 @@ struct Peer {
 /// A full mesh between shards with these doorbells: one [`Mesh`] for each.
 #[must_use]
 pub fn mesh(doorbells: &[Doorbell]) -> Vec<Mesh> {
-    let mut out: Vec<Mesh> = doorbells
-        .iter()
-        .map(|_| Mesh { peers: doorbells.iter().map(|_| None).collect(), full: 0 })
-        .collect();
+    let mut out: Vec<Mesh> =
+        doorbells.iter().map(|_| Mesh { peers: doorbells.iter().map(|_| None).collect(), full: 0 }).collect();
     for a in 0..doorbells.len() {
         for b in a + 1..doorbells.len() {
             let (to_b, to_a) = link_pair();

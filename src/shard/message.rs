@@ -11,7 +11,7 @@ use super::inspect::{ShardStats, StreamInfo};
 use super::mesh::Link;
 use super::shared::Config;
 use crate::clock::Instant;
-use crate::extension::{Credentials, Decision, FrameSink, FrameSource};
+use crate::extension::{Decision, FrameSink, FrameSource};
 use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
 use crate::media::{Codec, Frame, FrameFlags, FrameKind, Timestamp, TrackId};
 use crate::protocol::{PlayOptions, Start};
@@ -47,7 +47,7 @@ pub struct PackedFrame {
 }
 
 /// Streams that a shard may have slots for.
-pub const SLOTS_MAX: usize = 1 << 24;
+pub(super) const SLOTS_MAX: usize = 1 << 24;
 
 impl PackedFrame {
     /// Packs a frame for the receiver's `slot`. The payload is shared, not copied.
@@ -218,8 +218,6 @@ pub struct RunSource {
     pub key: StreamKey,
     /// As what it is known.
     pub connection: ConnectionId,
-    /// What it shows.
-    pub credentials: Credentials,
     /// The source.
     pub source: Box<dyn FrameSource>,
     /// The answer.
@@ -246,7 +244,6 @@ impl PlayOptions {
         self
     }
 }
-
 
 #[cfg(test)]
 mod tests {

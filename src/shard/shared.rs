@@ -29,6 +29,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Streams of the router at most: their slots travel in 24 bits.
+    pub(super) fn streams_max(&self) -> usize {
+        self.limits.streams.min(super::message::SLOTS_MAX)
+    }
+
     /// How streams of this application behave, if it exists.
     #[must_use]
     pub fn app(&self, name: &str) -> Option<&Arc<AppSpec>> {
@@ -57,7 +62,14 @@ pub struct Shared {
     pub gauges: Gauges,
     /// The ways to all shards.
     pub shards: Vec<Post>,
+    /// How many turns each shard has taken: one that is awake and does not count on hangs.
+    pub beats: Vec<Beat>,
 }
+
+/// A shard's turn counter, alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Beat(pub AtomicU64);
 
 /// Router-wide counts.
 #[derive(Debug, Default)]

@@ -48,8 +48,4 @@ impl Timers {
         }
         self.heap.pop().map(|Reverse((_, due))| due)
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }

@@ -111,13 +111,16 @@ impl StreamLog {
         }
     }
 
-    /// Forgets all frames (not the configuration): a new publisher starts afresh.
-    pub fn forget_frames(&mut self) {
+    /// Forgets everything but the numbering: a new publisher starts afresh.
+    pub fn restart(&mut self) {
         while self.tail < self.head {
             self.drop_tail();
         }
         self.key = None;
         self.gaps.clear();
+        self.configs.clear();
+        self.video = 0;
+        self.media = false;
     }
 
     /// The oldest sequence number held.

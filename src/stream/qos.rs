@@ -23,6 +23,12 @@ pub struct Qos {
 }
 
 impl Qos {
+    /// Nothing yet, from now on.
+    #[must_use]
+    pub fn starting(now: Instant) -> Self {
+        Self { last_frame: now, ..Self::default() }
+    }
+
     /// Counts a frame.
     pub fn record(&mut self, now: Instant, frame: &Frame) {
         let len = frame.payload.len() as u64;

@@ -21,6 +21,8 @@ pub struct Cursor {
     config_from: u64,
     /// Frames left out since the last delivery.
     gap: u64,
+    /// Frames that the log itself misses are accounted for before this sequence number.
+    crossed: u64,
     /// Frames left out in all.
     pub skipped: u64,
     /// Times that it skipped.
@@ -29,6 +31,8 @@ pub struct Cursor {
     awaiting: u16,
     position: Position,
     started: bool,
+    /// Reading, nothing left out, no configuration owed, no track waiting: one of the cohort.
+    calm: bool,
     /// A joiner that was given an old GOP may be behind until then.
     exempt_until: Instant,
     window_start: Instant,
@@ -64,11 +68,13 @@ impl Cursor {
             next: log.head(),
             config_from: 0,
             gap: 0,
+            crossed: 0,
             skipped: 0,
             skips: 0,
             awaiting: 0,
             position: Position::AwaitingKey,
             started: false,
+            calm: false,
             exempt_until: now + policy.max_age,
             window_start: now,
             lost_ms: [0; 2],
@@ -82,12 +88,6 @@ impl Cursor {
         cursor
     }
 
-    /// A copy that starts at the oldest frame held, for a shard's replica: it wants all there is.
-    #[must_use]
-    pub fn replica(log: &StreamLog, now: Instant, policy: &LagPolicy) -> Self {
-        Self::join(log, Start::Instant, policy, now)
-    }
-
     /// The sequence number that is due next.
     #[must_use]
     pub const fn next(&self) -> u64 {
@@ -97,17 +97,42 @@ impl Cursor {
     /// Whether it stands exactly at `edge` with nothing special to do: one of the cohort.
     #[must_use]
     pub const fn is_at(&self, edge: u64) -> bool {
-        self.next == edge
-            && self.gap == 0
-            && self.awaiting == 0
-            && matches!(self.position, Position::Reading)
-            && self.config_from == u64::MAX
+        self.next == edge && self.calm
     }
 
     /// The cohort was served up to `edge`.
     pub const fn advance(&mut self, edge: u64) {
         self.next = edge;
-        self.exempt_until = Instant::ZERO;
+    }
+
+    /// One who was behind was served up to `to`; `edge` is where the others stand.
+    pub const fn catch_up(&mut self, to: u64, edge: u64) {
+        self.next = to;
+        if to >= edge {
+            self.exempt_until = Instant::ZERO;
+        }
+        self.calm = self.gap == 0
+            && self.awaiting == 0
+            && self.config_from == u64::MAX
+            && matches!(self.position, Position::Reading);
+    }
+
+    /// Whether a track still waits for its keyframe.
+    #[must_use]
+    pub const fn is_selective(&self) -> bool {
+        self.awaiting != 0
+    }
+
+    /// Frames left out since the last delivery.
+    #[must_use]
+    pub const fn gap(&self) -> u64 {
+        self.gap
+    }
+
+    /// Sequence number since which configuration is owed, if any is.
+    #[must_use]
+    pub const fn config_owed(&self) -> Option<u64> {
+        if self.config_from == u64::MAX { None } else { Some(self.config_from) }
     }
 
     /// Whether a frame may be delivered to it: delta frames of a track that waits for its keyframe may not.
@@ -126,15 +151,19 @@ impl Cursor {
         false
     }
 
-    /// Configuration to deliver before the next frame: of what was appended since this sequence number.
-    /// `None` if it knows all there is.
-    pub const fn take_config_from(&mut self) -> Option<u64> {
-        if self.config_from == u64::MAX {
-            return None;
-        }
-        let from = self.config_from;
+    /// The configuration that was owed is delivered; later versions come in the log's order.
+    pub const fn take_config(&mut self) -> Option<u64> {
+        let owed = self.config_owed();
         self.config_from = u64::MAX;
-        Some(from)
+        owed
+    }
+
+    /// Goes past a place where the log itself misses frames; counted once.
+    pub const fn cross(&mut self, seq: u64, missing: u64) {
+        if missing > 0 && seq >= self.crossed {
+            self.add_gap(missing);
+            self.crossed = seq + 1;
+        }
     }
 
     /// Frames left out since the last delivery; now told.
@@ -145,9 +174,10 @@ impl Cursor {
     }
 
     /// Adds frames that never reached this shard.
-    pub const fn add_gap(&mut self, frames: u64) {
+    const fn add_gap(&mut self, frames: u64) {
         self.gap += frames;
         self.skipped += frames;
+        self.calm = false;
     }
 
     /// How far behind it is.
@@ -164,6 +194,7 @@ impl Cursor {
 
     /// Decides before a delivery: may it go on, must it skip, is it given up?
     pub fn settle(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> LagVerdict {
+        self.calm = false;
         if self.position == Position::AwaitingKey {
             let Some(start) = self.start_in(log) else { return LagVerdict::Wait };
             self.leave_out(log, start);
@@ -192,14 +223,28 @@ impl Cursor {
         }
     }
 
-    /// A new publisher begins: whatever is not delivered is left out, and the next keyframe is awaited.
+    /// A new publisher begins: whatever is not delivered is left out, and its first keyframe is awaited.
     pub const fn restart(&mut self, head: u64) {
         if self.started && head > self.next {
             self.gap += head - self.next;
             self.skipped += head - self.next;
         }
         self.next = head;
+        self.config_from = head;
+        self.awaiting = 0;
+        self.started = false;
+        self.calm = false;
         self.position = Position::AwaitingKey;
+    }
+
+    /// It wanted nothing for a while: it goes on at the next keyframe, and nothing counts as left out.
+    pub const fn pause(&mut self, head: u64) {
+        let owed = self.config_from;
+        let next = self.next;
+        self.started = false;
+        self.restart(head);
+        self.config_from = if owed < next { owed } else { next };
+        self.gap = 0;
     }
 
     fn is_over(&self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> bool {
@@ -222,7 +267,8 @@ impl Cursor {
 
     fn leave_out(&mut self, log: &StreamLog, to: u64) {
         if self.started {
-            let frames = to.saturating_sub(self.next) + log.missing(self.next, to);
+            let frames = to.saturating_sub(self.next) + log.missing(self.next.max(self.crossed), to);
+            self.crossed = self.crossed.max(to);
             self.gap += frames;
             self.skipped += frames;
             if self.config_from == u64::MAX {
@@ -291,7 +337,7 @@ mod tests {
         video(&mut log, true, Instant(0), TrackId::VIDEO);
         let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
         assert_eq!(cursor.settle(&log, &policy(), Instant(0)), LagVerdict::Deliver);
-        cursor.take_config_from();
+        cursor.take_config();
         cursor.advance(log.head());
         for second in 1..=4 {
             video(&mut log, second == 3, Instant(second * SECOND), TrackId::VIDEO);
@@ -299,7 +345,7 @@ mod tests {
         let now = Instant(4 * SECOND + SECOND / 2);
         assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
         assert_eq!((cursor.next(), cursor.take_gap(), cursor.skips), (3, 2, 1));
-        assert_eq!(cursor.take_config_from(), Some(1), "configuration since then is given again");
+        assert_eq!(cursor.take_config(), Some(1), "configuration since then is given again");
     }
 
     #[test]
