@@ -33,8 +33,9 @@ impl Doorbell {
 
     /// The sleeper is about to sleep. Afterwards it must look at all its rings again before it does.
     pub fn announce_sleep(&self) {
-        // Relaxed: the fence orders it.
-        self.0.sleeping.store(true, Ordering::Relaxed);
+        // Relaxed: the fence orders it. A swap, here and in `awake`, since loom does not know that nothing comes
+        // between what a swap reads and what it writes unless the next write is a swap too; who sleeps can pay it.
+        self.0.sleeping.swap(true, Ordering::Relaxed);
         // Partner is the fence in `ring`: either our second look finds the sender's messages, or the sender our flag.
         fence(Ordering::SeqCst);
     }
@@ -42,7 +43,7 @@ impl Doorbell {
     /// The sleeper is up and needs no wake.
     pub fn awake(&self) {
         // Relaxed: a sender that still sees the old value wakes once too often.
-        self.0.sleeping.store(false, Ordering::Relaxed);
+        self.0.sleeping.swap(false, Ordering::Relaxed);
     }
 
     /// Whether the thread said that it sleeps and nobody rang since.

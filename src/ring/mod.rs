@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "slots are written and read through a shared pointer; the tag says whose turn it is")]
 
 mod doorbell;
+#[cfg(all(test, loom))]
+mod models;
 mod sync;
 #[cfg(all(test, not(loom)))]
 mod tests;
