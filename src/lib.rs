@@ -13,3 +13,4 @@ pub mod media;
 pub mod extension;
 pub mod protocol;
 pub mod audit;
+pub mod stream;
