@@ -93,6 +93,7 @@ impl Authenticator for TokenAuthenticator {
 }
 
 /// A secret that tokens are signed with, and its name.
+#[derive(Clone)]
 pub struct TokenKey {
     id: Arc<str>,
     secret: hmac::Key,
