@@ -1,10 +1,11 @@
 //! Who is refused, what they are told, and that nobody else notices.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::media;
-use crate::process::{Process, SOON};
+use crate::process::{Dir, Process, SOON};
 use crate::tools::Tool;
 use crate::world::{self, ENDS_WITHIN, World};
 
@@ -59,4 +60,32 @@ fn rtmpdump_and_gstreamer_see_play_stream_not_found() {
         let told = player.stderr();
         assert!(told.contains("NetStream.Play.StreamNotFound"), "the player is told:\n{told}");
     }
+}
+
+#[test]
+fn only_who_knows_the_password_publishes_and_plays() {
+    const USERS: &str = "[[auth.user]]\nname = \"anna\"\npassword = \"fjord-42\"\n\
+                         publish = [\"live/*\"]\nplay = [\"live/*\"]\n";
+    let dir = Dir::new();
+    let config = dir.file("users.toml");
+    fs::write(&config, USERS).expect("the test's directory is writable");
+    let config = config.to_string_lossy();
+    let Some(world) = World::start_shardcast(&[Tool::Ffmpeg], &["--config", &config]) else { return };
+    let media = media::h264_aac();
+
+    for wrong in ["live/door", "live/door?user=anna&password=fjord-41", "live/door?user=eve&password=fjord-42"] {
+        let mut publisher = world.publish(media, wrong);
+        assert!(!publisher.process.wait(SOON).success(), "{wrong} was let in");
+        assert!(publisher.process.stderr().contains("access denied"), "the publisher is told why");
+    }
+    let right = "live/door?user=anna&password=fjord-42";
+    let mut publisher = world.publish(media, right);
+    publisher.wait_until_sent(Duration::from_secs(1));
+    let mut stranger = world.play(&media.ffmpeg, "live/door");
+    assert!(!stranger.process.wait(SOON).success(), "a player without a password was let in");
+    assert!(stranger.process.stderr().contains("access denied"), "the player is told why");
+
+    let received = world.play_for(&media.ffmpeg, right, "1").finish(SOON);
+    received.video().assert_contiguous_run_of(media.published.video());
+    assert!(!world.server.stderr().contains("fjord"), "no password is logged");
 }

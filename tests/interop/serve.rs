@@ -9,12 +9,12 @@ use crate::process::{Dir, Process, SOON, now, wait_for};
 use crate::tools::Tool;
 use crate::world::{self, ENDS_WITHIN, World};
 
-/// Players are told and everything is sent, recorded and closed in less than this.
-const DRAINS_WITHIN: Duration = Duration::from_secs(10);
+/// What `--drain 2s` and closing everything take at most.
+const DRAINS_WITHIN: Duration = Duration::from_secs(8);
 
 #[test]
 fn sigterm_tells_the_players_and_ends_the_server_with_success() {
-    let Some(mut world) = World::start_shardcast(&[Tool::Ffmpeg], &[]) else { return };
+    let Some(mut world) = World::start_shardcast(&[Tool::Ffmpeg], &["--drain", "2s"]) else { return };
     let media = media::h264_aac();
     let mut publisher = world.publish(media, "live/drain");
     publisher.wait_until_sent(Duration::from_secs(1));
@@ -30,7 +30,7 @@ fn sigterm_tells_the_players_and_ends_the_server_with_success() {
 
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
-    let Some(mut world) = World::start_shardcast(&[Tool::Ffmpeg], &[]) else { return };
+    let Some(mut world) = World::start_shardcast(&[Tool::Ffmpeg], &["--drain", "60s"]) else { return };
     let media = media::h264_aac();
     let mut publisher = world.publish(media, "live/twice");
     publisher.wait_until_sent(Duration::from_secs(1));

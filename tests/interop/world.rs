@@ -52,9 +52,10 @@ impl World {
             if listens {
                 return Self { server, dir, port };
             }
-            eprintln!("the server did not start on port {port}:\n{}", server.stderr());
+            let said = server.stderr();
+            assert!(said.contains(&port.to_string()), "the server does not start: {said}");
         }
-        panic!("the server does not start");
+        panic!("the server finds every port taken");
     }
 
     /// Where clients find a stream.
