@@ -1,0 +1,77 @@
+//! The tools of others, where they are, and what happens when they are not there.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A program that a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// ffmpeg of the distribution, 5.1 or newer, with ffprobe and ffplay beside it.
+    Ffmpeg,
+    /// An ffmpeg that speaks enhanced RTMP: `SHARDCAST_FFMPEG_NEW`, or what `tools/ci.sh` has installed.
+    FfmpegNew,
+    /// `gst-launch-1.0` and the plugin sets base, good, bad, ugly and libav.
+    Gstreamer,
+    /// `rtmpdump`, the old client.
+    Rtmpdump,
+    /// nginx with nginx-rtmp, for the control group.
+    Nginx,
+}
+
+impl Tool {
+    /// Where it is.
+    pub(crate) fn path(self) -> Option<PathBuf> {
+        match self {
+            Self::Ffmpeg => {
+                ["ffprobe", "ffplay"].iter().all(|name| in_path(name).is_some()).then(|| in_path("ffmpeg"))?
+            }
+            Self::FfmpegNew => match env::var_os("SHARDCAST_FFMPEG_NEW") {
+                Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
+                None => in_cache(),
+            },
+            Self::Gstreamer => in_path("gst-launch-1.0"),
+            Self::Rtmpdump => in_path("rtmpdump"),
+            Self::Nginx => {
+                in_path("nginx").or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()))
+            }
+        }
+    }
+}
+
+/// Whether the test can run: all of `tools` are there.
+///
+/// # Panics
+/// If one is missing on a machine that has to have them all.
+pub(crate) fn found(tools: &[Tool]) -> bool {
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| tool.path().is_none()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(env::var_os("CI").is_none(), "in CI every tool must be there, but these are not: {missing:?}");
+    skip(&format!("these tools are missing: {missing:?}"));
+    false
+}
+
+/// Says that this test did not run, past the test harness, which shows nothing of a test that passes.
+pub(crate) fn skip(why: &str) {
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {}: {why}", thread.name().unwrap_or("a test"));
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// The binary inside the Python package `imageio-ffmpeg`, in the virtual environment that `.ci/run` makes.
+fn in_cache() -> Option<PathBuf> {
+    let cache = match env::var_os("XDG_CACHE_HOME") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(&env::var_os("HOME")?).join(".cache"),
+    };
+    let libraries = cache.join("shardcast-ci/venv/lib");
+    let pythons = libraries.read_dir().ok()?.flatten();
+    let binaries = pythons.map(|python| python.path().join("site-packages/imageio_ffmpeg/binaries"));
+    let mut files = binaries.filter_map(|dir| dir.read_dir().ok()).flatten().flatten().map(|entry| entry.path());
+    files.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ffmpeg-")))
+}
