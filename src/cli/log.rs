@@ -25,7 +25,6 @@ pub(super) fn start(level: LogLevel) {
 
 /// Logs a fact. From a thread that may wait for a terminal: neither a shard nor the audit writer, whose sinks are
 /// the trail and nothing else.
-#[expect(dead_code, reason = "serve.rs calls it as soon as there is a router that tells facts")]
 pub(super) fn tell(fact: &Fact) {
     match importance(fact) {
         Importance::Warning => tracing::warn!("{}", sentence(fact)),

@@ -4,9 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use shardcast::audit::{AuditSink, FileSink};
+use shardcast::Router;
+use shardcast::audit::FileSink;
+use shardcast::extension::AllowAll;
+use shardcast::protocol::rtmp::Rtmp;
+use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -134,32 +139,109 @@ impl StopSignals {
 
 /// The router with what the server adds to it.
 struct Server {
+    router: Router,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
+    logger: Logger,
 }
 
 impl Server {
     fn start(config: &ServerConfig) -> Result<Self, Failure> {
-        let mut sinks: Vec<Box<dyn AuditSink>> = Vec::new();
+        let mut builder = Router::builder().idle(idle(config.idle)).limits(config.limits.clone());
+        if let Some(shards) = config.shards {
+            builder = builder.shards(shards);
+        }
+        for app in &config.apps {
+            builder = builder.app(app.clone());
+        }
+        for address in &config.rtmp {
+            builder = builder.listen(*address, Arc::new(Rtmp::default()));
+        }
+        if let Some(authenticator) = config.access.authenticator() {
+            builder = builder.authenticator(authenticator);
+        }
         let audit = config.data.as_ref().map(|data| data.join("audit/audit.jsonl"));
         if let Some(path) = &audit {
-            sinks.push(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
+            builder = builder.audit(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
         }
-        drop(sinks);
-        let _ = (config.access.authenticator(), Self { listeners: Vec::new(), cores: Vec::new(), audit });
-        Err(Failure::runtime("this build has no router yet"))
+        let router = builder.start().map_err(Failure::runtime)?;
+        let logger = Logger::start(router.events())
+            .map_err(|error| Failure::runtime(format!("cannot start a thread: {error}")))?;
+        let listeners = router.listeners().to_vec();
+        let cores = router.shards().iter().map(|shard| shard.core).collect();
+        Ok(Self { router, listeners, cores, audit, logger })
     }
 
     fn running(&self) -> Running<'_> {
         Running { listeners: &self.listeners, cores: &self.cores, audit: self.audit.as_deref() }
     }
 
-    fn apply(&self, _config: &ServerConfig) {}
+    fn apply(&self, config: &ServerConfig) {
+        self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
+        let apps = config.apps.iter().cloned().map(Arc::new).collect();
+        self.router.configure(Config { limits: config.limits.clone(), apps });
+    }
 
-    fn refused(&self) {}
+    fn refused(&self) {
+        self.router.configuration_refused();
+    }
 
-    fn stop(self, _drain: Duration) {}
+    fn stop(self, drain: Duration) {
+        let report = self.router.stop(drain);
+        self.logger.stop();
+        if !report.drained {
+            tracing::warn!("not every session ended within {drain:?}: those left were cut off");
+        }
+        if report.audit.lost > 0 {
+            tracing::warn!("the audit trail lost {} of {} records", report.audit.lost, report.audit.attempted);
+        }
+    }
+}
+
+const fn idle(idle: Idle) -> shardcast::shard::Idle {
+    match idle {
+        Idle::Park => shardcast::shard::Idle::Park,
+        Idle::SpinThenPark(time) => shardcast::shard::Idle::SpinThenPark(time),
+        Idle::Spin => shardcast::shard::Idle::Spin,
+    }
+}
+
+/// Logs facts from a thread of its own, which may wait for a terminal.
+struct Logger {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Logger {
+    fn start(events: Events) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("shardcast-log".into()).spawn(move || {
+            loop {
+                // Looked at before the last round, so that what was told until then is logged.
+                let last = stopped.load(Ordering::SeqCst);
+                while let Some(fact) = events.try_recv() {
+                    log::tell(&fact);
+                }
+                let missed = events.take_missed();
+                if missed > 0 {
+                    tracing::warn!("{missed} facts came too fast to be logged; the audit trail has them");
+                }
+                if last {
+                    return;
+                }
+                std::thread::park_timeout(LOG_EVERY);
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -172,6 +254,9 @@ fn drain(text: &str) -> Result<Duration, String> {
 }
 
 const EXIT_AT_ONCE: i32 = 130;
+
+/// How often facts are taken to be logged: a shard that tells one never wakes this thread.
+const LOG_EVERY: Duration = Duration::from_millis(20);
 
 const EXAMPLES: &str = "\
 Examples:
