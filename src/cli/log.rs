@@ -1,5 +1,7 @@
 //! What the server says on standard error, and facts among it.
 
+use std::io::IsTerminal;
+
 use shardcast::fact::{Fact, FactKind};
 use shardcast::reason::Blame;
 use tracing_subscriber::EnvFilter;
@@ -19,8 +21,12 @@ pub(super) fn start(level: LogLevel) {
     let others = if level == LogLevel::Off { "off" } else { "warn" };
     let filter = EnvFilter::new(format!("{others},shardcast={own}"));
     // A host that embeds this binary's code in a test may have set its own.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
 }
 
 /// Logs a fact. From a thread that may wait for a terminal: neither a shard nor the audit writer, whose sinks are
