@@ -156,7 +156,7 @@ impl Server {
             builder = builder.app(app.clone());
         }
         for address in &config.rtmp {
-            builder = builder.listen(*address, Arc::new(Rtmp::default()));
+            builder = builder.listen(*address, Arc::new(Rtmp));
         }
         if let Some(authenticator) = config.access.authenticator() {
             builder = builder.authenticator(authenticator);
