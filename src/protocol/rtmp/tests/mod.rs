@@ -1,7 +1,11 @@
 //! A client in a test's hand, and what it sees.
 
+mod amf;
+mod chunks;
+mod handshakes;
 mod hostile;
 mod mutation;
+mod packets;
 mod play;
 mod publish;
 mod split;
