@@ -1,13 +1,15 @@
 //! Scenarios of RTMP relaying: servers from outside, over sockets, judged by what arrives.
 //!
 //! The parent starts a server on one core and a generator on another, run after run, and prints what the
-//! generator measured. `generate` and `floor` are the program started again by itself.
+//! generator measured. `generate`, `floor` and `hold` are the program started again by itself.
 
 mod amf;
 mod chunk;
 mod fanout;
 mod floor;
 mod generator;
+mod hold;
+mod idle;
 mod link;
 mod machine;
 mod measures;
@@ -32,7 +34,7 @@ use options::Options;
 use target::Target;
 
 const HELP: &str = "cargo bench --bench relay -- [options]
-  --scenario relay          what to run                                  relay
+  --scenario relay|idle     what to run                                  relay
   --targets LIST            of shardcast, shardcast2 (two shards,
                             not pinned), nginx, floor                    shardcast,nginx,floor
   --target URL              also rtmp://host:port/app[#PID]; may be repeated
@@ -43,6 +45,8 @@ const HELP: &str = "cargo bench --bench relay -- [options]
   --window SECONDS          measured; best a multiple of the 2 s GOP     6
   --warm-up SECONDS         between the last join and the window         3
   --joins-per-s N           ramp                                         a quarter of the viewers, 100 at least
+  --connections N           for idle                                     10000
+  --idle SECONDS            for idle                                     20
   --server-core N, --generator-core N                                    0, 1
   --json FILE               everything, for a program";
 
@@ -98,6 +102,7 @@ fn part(name: &str, arguments: &[String]) -> io::Result<()> {
             let mode = options.get("mode")?;
             floor::run(options.get("players")?, mode)
         }
+        "hold" => hold::run(&options),
         // A filter, as `cargo bench NAME` passes it to every bench.
         _ => Ok(()),
     }
@@ -133,7 +138,18 @@ fn bench(arguments: &[String]) -> io::Result<()> {
             };
             fanout::run(&settings, &mut runs, &mut remarks);
         }
-        other => return Err(io::Error::other(format!("--scenario {other}: there is relay"))),
+        "idle" => {
+            let settings = idle::Settings {
+                targets,
+                connections: options.get_or("connections", 10_000)?,
+                rounds,
+                seconds: options.get_or("idle", 20)?,
+                server_core,
+                generator_core,
+            };
+            idle::run(&settings, &mut remarks);
+        }
+        other => return Err(io::Error::other(format!("--scenario {other}: there are relay and idle"))),
     }
     match options.all("json").last() {
         Some(path) => std::fs::write(path, report::json(&machine, &runs, &remarks)),
