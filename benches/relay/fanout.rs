@@ -8,7 +8,7 @@ use super::machine::HiccupMeter;
 use super::measures::Measures;
 use super::process::Guarded;
 use super::report::{self, Run};
-use super::target::{Mode, Target};
+use super::target::{Mode, Target, Wanted};
 
 /// The name that is published.
 const STREAM: &str = "bench";
@@ -65,7 +65,8 @@ pub(crate) fn run(settings: &Settings, runs: &mut Vec<Run>, remarks: &mut Vec<St
 
 /// One run: a fresh server, a fresh generator.
 pub(crate) fn cell(settings: &Settings, target: &Target, mode: Mode, players: usize) -> io::Result<Measures> {
-    let server = target.start(mode, players, settings.server_core)?;
+    let server =
+        target.start(Wanted { mode, connections: players, core: settings.server_core, absent_waits: false })?;
     let joins_per_s = match settings.joins_per_s {
         0 => (players as u64 / 4).max(100),
         given => given,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::process::{self, Guarded, Usage};
 use super::report;
-use super::target::{Mode, Server, Target};
+use super::target::{Mode, Server, Target, Wanted};
 use super::timing::{SECOND, Timing};
 
 /// What is run.
@@ -78,7 +78,12 @@ pub(crate) fn run(settings: &Settings, remarks: &mut Vec<String>) {
 
 fn one(settings: &Settings, target: &Target) -> io::Result<Idle> {
     let timing = Timing::start();
-    let server = target.start(Mode::Default, settings.connections, settings.server_core)?;
+    let server = target.start(Wanted {
+        mode: Mode::Default,
+        connections: settings.connections,
+        core: settings.server_core,
+        absent_waits: true,
+    })?;
     let empty = Usage::read(server.pid)?;
     let start = timing.now();
     let mut holder = hold(settings, &server)?;

@@ -67,16 +67,23 @@ impl Target {
         matches!(self, Self::Shardcast { .. } | Self::Floor)
     }
 
-    /// Starts it, on `core` if it is pinned, and waits until it answers.
-    pub(crate) fn start(&self, mode: Mode, players: usize, core: usize) -> io::Result<Server> {
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self, wanted: Wanted) -> io::Result<Server> {
+        let Wanted { mode, connections, core, absent_waits } = wanted;
         match self {
             Self::Shardcast { program, shards } => {
                 let address = free_address()?;
-                let mut command = process::command(program, players + 64)?;
+                let mut command = process::command(program, connections + 64)?;
                 command.args(["serve", "--rtmp", &address.to_string(), "--shards", &shards.to_string()]);
-                command.args(["--log", "error"]);
+                command.args(["--log", "error"]).stdin(Stdio::null()).stdout(Stdio::null());
+                let scratch = Scratch::new()?;
+                if absent_waits {
+                    let config = scratch.0.join("shardcast.toml");
+                    fs::write(&config, "[[app]]\nname = \"*\"\nabsent = \"wait 10m\"\n")?;
+                    command.arg("--config").arg(config);
+                }
                 let core = if *shards == 1 { Some(core) } else { None };
-                Server::new(Guarded::spawn(command, core)?, address, "live", None).wait()
+                Server::new(Guarded::spawn(command, core)?, address, "live", Some(scratch)).wait()
             }
             Self::Nginx => {
                 let address = free_address()?;
@@ -88,8 +95,8 @@ impl Target {
                 Server::new(Guarded::spawn(command, Some(core))?, address, "live", Some(scratch)).wait()
             }
             Self::Floor => {
-                let mut command = process::command(&std::env::current_exe()?, players + 64)?;
-                command.args(["floor", "--players", &players.to_string(), "--mode", &mode.to_string()]);
+                let mut command = process::command(&std::env::current_exe()?, connections + 64)?;
+                command.args(["floor", "--players", &connections.to_string(), "--mode", &mode.to_string()]);
                 let mut child = Guarded::spawn(
                     {
                         command.stdout(Stdio::piped());
@@ -130,6 +137,17 @@ impl fmt::Display for Target {
             Self::Running { address, app, .. } => write!(f, "{address}/{app}"),
         }
     }
+}
+
+/// How a server is to be started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) mode: Mode,
+    pub(crate) connections: usize,
+    /// Where it is pinned to.
+    pub(crate) core: usize,
+    /// Whether who asks for a stream that is not there is kept, where that can be chosen.
+    pub(crate) absent_waits: bool,
 }
 
 /// A server that runs; stopped and its files removed when dropped.
