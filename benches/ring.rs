@@ -45,27 +45,29 @@ fn main() {
         size_of::<Message>()
     );
     println!("bare line, one way: p50 {line_p50}, p99 {line_p99}");
+    let distances = line_p50.sorted();
+    if distances[distances.len() - 1] > 2.0 * distances[0] {
+        println!("the cores moved apart or together meanwhile: the rows of two threads are of several distances");
+    }
     println!("{:<18}{COLUMNS}", "");
     for (name, row) in &rows {
         let [same, burst, two, p50, p99] = row.series().map(ToString::to_string);
-        println!("{name:<18}{same:>21}{burst:>21}{two:>21}{p50:>21}{p99:>21}");
+        println!("{name:<18} {same:>21} {burst:>21} {two:>21} {p50:>21} {p99:>21}");
     }
     for (name, row) in &rows[1..] {
-        let times = |theirs: &Series, ours: &Series| theirs.median() / ours.median();
         let ours = &rows[0].1;
         println!(
             "against {name}: throughput x{:.2}, hop p50 x{:.2}, same thread x{:.2}",
-            times(&row.two_threads, &ours.two_threads),
-            times(&row.hop_p50, &ours.hop_p50),
-            times(&row.same_thread, &ours.same_thread)
+            ours.two_threads.times(&row.two_threads),
+            ours.hop_p50.times(&row.hop_p50),
+            ours.same_thread.times(&row.same_thread)
         );
     }
     println!("checked: {} messages per variant, in order", sizes.messages() * sizes.repetitions as u64);
 }
 
 const NAMES: [&str; 3] = ["shardcast::ring", "rtrb", "crossbeam bounded"];
-const COLUMNS: &str =
-    "     same thread pair      in bursts of 64          two threads              hop p50              hop p99";
+const COLUMNS: &str = "       same thread pair        in bursts of 64            two threads                hop p50                hop p99";
 /// Messages that are timed at once: far less than a time slice, far more than the ring.
 const CHUNK: u64 = 16_384;
 /// As between two shards.
@@ -326,30 +328,36 @@ struct Series(Vec<f64>);
 impl Series {
     fn push(&mut self, value: f64) {
         self.0.push(value);
-        self.0.sort_by(f64::total_cmp);
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 
     fn median(&self) -> f64 {
-        self.0[self.0.len() / 2]
+        self.sorted()[self.0.len() / 2]
+    }
+
+    /// How much more theirs is, repetition by repetition: both had the same distance between the cores, mostly.
+    fn times(&self, theirs: &Self) -> f64 {
+        Self(self.0.iter().zip(&theirs.0).map(|(ours, theirs)| theirs / ours).collect()).median()
     }
 }
 
 impl std::fmt::Display for Series {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.1} [{:.1} - {:.1}]", self.median(), self.0[0], self.0[self.0.len() - 1])
+        let sorted = self.sorted();
+        write!(f, "{:.1} [{:.1} - {:.1}]", self.median(), sorted[0], sorted[sorted.len() - 1])
     }
 }
 
 #[inline]
 fn send(sender: &mut impl Send1, n: u64) {
-    let mut message = Some(Message::new(n));
-    wait_until(|| match sender.send(message.take().expect("it came back")) {
-        Ok(()) => Some(()),
-        Err(back) => {
-            message = Some(back);
-            None
-        }
-    });
+    // The number goes again, not the message that came back: a message that waits in memory would cost both of
+    // them more than the queue.
+    wait_until(|| sender.send(Message::new(n)).ok());
 }
 
 #[inline]
