@@ -133,7 +133,7 @@ impl Default for Limits {
             publisher_bitrate: None,
             host_subscribers: 16_384,
             events: 1024,
-            audit_records: 65_536,
+            audit_records: 8192,
             shard_stall: Duration::from_secs(5),
         }
     }

@@ -159,8 +159,9 @@ impl Group {
     }
 }
 
-/// Longest that audio waits for the next video frame.
-const AUDIO_RIDES_AT_MOST: Duration = Duration::from_millis(33);
+/// Longest that audio waits for the next video frame: one interval of 25 frames per second, with room for jitter. With
+/// exactly one interval of 30 much of the audio would leave just before the frame that it waits for.
+const AUDIO_RIDES_AT_MOST: Duration = Duration::from_millis(45);
 
 /// Slices of one send, in place.
 pub(crate) struct Slices<'a> {
