@@ -22,7 +22,7 @@ fn a_late_player_starts_at_once_from_the_cached_keyframe() {
 
     // One second of media from the cache, while the publisher has seconds to go.
     publisher.process.assert_running();
-    assert!(player.process.age() < Duration::from_secs(3), "it took {:?}", player.process.age());
+    assert!(player.process.age() < Duration::from_secs(5), "it took {:?}", player.process.age());
     let run = received.video().assert_contiguous_run_of(media.published.video());
     assert_eq!(run.first, 0, "the one keyframe of the stream is its first packet");
     received.audio().assert_contiguous_run_of(media.published.audio());
