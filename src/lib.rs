@@ -13,3 +13,9 @@ pub mod media;
 pub mod extension;
 pub mod protocol;
 pub mod audit;
+pub mod stream;
+pub mod net;
+pub mod shard;
+pub mod router;
+
+pub use router::Router;

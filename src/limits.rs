@@ -10,6 +10,10 @@ use std::time::Duration;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Tracks of one stream: their set fits a `u16`.
 pub const TRACKS_MAX: usize = 16;
+/// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Formats and ways of merging that the subscribers of one stream may use on one shard.
+pub const GROUPS_MAX: usize = 64;
 /// Shards of one router.
 pub const SHARDS_MAX: usize = 256;
 

@@ -1,1 +1,25 @@
 //! The audit trail: every fact of every stream's life, numbered, written by a thread of its own.
+//!
+//! Owns the way from a shard to the sinks: [`AuditProducer::emit`] (a store, a bounded `try_send`, a store) →
+//! the writer thread → [`AuditSink`]s. It never makes the media path wait and never loses a record in silence:
+//! what the channel could not take is itself a record, in its place, and `attempted = written + lost` is exact.
+//!
+//! First floor of the compliance-grade trail. Left out and planned: segments with a hash chain and signed
+//! checkpoints, records that are durable before their effect, recovery markers after a kill.
+
+mod file;
+mod json;
+mod memory;
+mod pipeline;
+mod record;
+mod utc;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use file::FileSink;
+pub use json::{LINE_VERSION, TEXT_BYTES_MAX, write_line};
+pub use memory::MemorySink;
+pub use pipeline::{AuditPipeline, AuditProducer, AuditStats};
+pub use record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};

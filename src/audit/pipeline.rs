@@ -1,0 +1,221 @@
+//! From a shard to the writer thread: numbered, bounded, counted, and never waited for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::record::{AuditError, AuditSink};
+use super::writer::Writer;
+use crate::clock::Clock;
+use crate::fact::Fact;
+
+/// The way of facts into the trail: producers, a bounded channel, one writer thread, sinks.
+#[derive(Debug)]
+pub struct AuditPipeline {
+    shared: Arc<Shared>,
+    sender: Sender<Envelope>,
+    /// `None` if the thread could not be started.
+    writer: Option<WriterThread>,
+}
+
+impl AuditPipeline {
+    /// Starts the writer thread. Without sinks facts are still numbered and counted.
+    ///
+    /// The channel takes `capacity` facts (at least one) and allocates their slots at once. If the thread cannot
+    /// be started, every fact counts as lost and [`AuditStats::last_error`] says why.
+    #[must_use]
+    pub fn start(sinks: Vec<Box<dyn AuditSink>>, capacity: usize, clock: Clock) -> Self {
+        let (sender, receiver) = bounded(capacity.max(1));
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(Arc::clone(&shared), receiver, sinks);
+        let (ended, end) = bounded::<()>(0);
+        let spawned = thread::Builder::new().name("shardcast-audit".into()).spawn(move || {
+            // Dropped when the thread ends, also by a panic: whoever stops the pipeline waits for that.
+            let _ended = ended;
+            writer.run(clock);
+        });
+        let writer = match spawned {
+            Ok(thread) => Some(WriterThread { thread, end }),
+            Err(error) => {
+                shared.tell(AuditError::Thread(error));
+                None
+            }
+        };
+        Self { shared, sender, writer }
+    }
+
+    /// A handle for one shard or for the router. The same id again goes on with the numbers of the handle before,
+    /// which should be gone by then: a shard that was restarted.
+    #[must_use]
+    pub fn producer(&self, id: u16) -> AuditProducer {
+        self.shared.producer(id, self.sender.clone())
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn stats(&self) -> AuditStats {
+        self.shared.stats()
+    }
+
+    /// Writes and flushes what was taken, marks what is missing at the end, and ends the thread.
+    ///
+    /// A sink that blocks beyond `deadline` is left behind with its thread; what it was not seen to take counts
+    /// as lost. What producers emit after this call began belongs to no pipeline and is not counted.
+    #[must_use]
+    pub fn stop(mut self, deadline: Duration) -> AuditStats {
+        self.end(deadline);
+        let mut stats = self.shared.stats();
+        // Exact when the writer has closed; else what it left.
+        stats.lost = stats.attempted - stats.written;
+        stats
+    }
+
+    fn end(&mut self, deadline: Duration) {
+        let Some(WriterThread { thread, end }) = self.writer.take() else { return };
+        self.shared.stopping.store(true, Ordering::Release);
+        thread.thread().unpark();
+        if end.recv_timeout(deadline).is_err_and(|error| error.is_timeout()) {
+            self.shared.abandoned.store(true, Ordering::Release);
+        } else {
+            // It has ended or is about to return; a panic of the writer itself shows in the counts.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for AuditPipeline {
+    /// As [`AuditPipeline::stop`] with a second, so that a host that forgets to stop keeps its tail.
+    fn drop(&mut self) {
+        self.end(Duration::from_secs(1));
+    }
+}
+
+/// One producer's end of the channel.
+pub struct AuditProducer {
+    lane: Arc<Lane>,
+    /// Of the lane in [`Shared::lanes`].
+    index: usize,
+    /// Facts emitted by this handle.
+    number: u64,
+    sender: Sender<Envelope>,
+}
+
+impl AuditProducer {
+    /// Tells a fact: two stores to a cache line of its own and a `try_send`. Never blocks and makes no system
+    /// call; a fact that the channel cannot take is counted, and the trail marks where it is missing.
+    pub fn emit(&mut self, fact: Fact) {
+        self.number += 1;
+        // Before the send, so that no way of dying in between leaves a fact uncounted.
+        self.lane.attempted.store(self.number, Ordering::Release);
+        // Full or closed, the fact is gone; the writer finds out by the number.
+        let _ = self.sender.try_send(Envelope { lane: self.index, number: self.number, fact });
+        // Pairs with the load in `Writer::round`: who sees this number, finds its fact in the channel or nowhere.
+        self.lane.settled.store(self.number, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for AuditProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuditProducer({}, {} emitted)", self.lane.id, self.number)
+    }
+}
+
+/// What became of the facts.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct AuditStats {
+    /// Facts emitted. `attempted = written + lost +` what is still under way; after a stop nothing is.
+    pub attempted: u64,
+    /// Facts that a sink took (or, without sinks, that the writer has seen).
+    pub written: u64,
+    /// Facts that are in no sink.
+    pub lost: u64,
+    /// Times that a sink answered with an error or a panic.
+    pub sink_errors: u64,
+    /// Facts that were given up for some sink, summed over the sinks: each such sink has a gap in `seq`.
+    pub sink_lost: u64,
+    /// The latest error of a sink.
+    pub last_error: Option<Arc<AuditError>>,
+}
+
+/// A fact on its way.
+pub(super) struct Envelope {
+    /// Index in [`Shared::lanes`].
+    pub(super) lane: usize,
+    /// From 1, without a gap on the side of the producer.
+    pub(super) number: u64,
+    pub(super) fact: Fact,
+}
+
+/// The counters of one producer handle, alone on their cache lines (two, as adjacent lines are fetched together).
+///
+/// `settled <= attempted <= settled + 1`
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Lane {
+    /// The producer's id, which several handles may have one after the other.
+    pub(super) id: u16,
+    /// The number that the handles before this one came to.
+    pub(super) base: u64,
+    /// Written by the producer alone.
+    pub(super) attempted: AtomicU64,
+    /// Written by the producer alone: up to here every fact is in the channel or lost.
+    pub(super) settled: AtomicU64,
+}
+
+/// What the producers' side and the writer both look at; the media path touches none of it.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Only ever added to: an index stays valid.
+    pub(super) lanes: Mutex<Vec<Arc<Lane>>>,
+    pub(super) written: AtomicU64,
+    pub(super) lost: AtomicU64,
+    sink_errors: AtomicU64,
+    pub(super) sink_lost: AtomicU64,
+    last_error: Mutex<Option<Arc<AuditError>>>,
+    /// No fact is expected any more: write what is there and end.
+    pub(super) stopping: AtomicBool,
+    /// Nobody waits for the writer any more: it ends as soon as its sink lets it.
+    pub(super) abandoned: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn tell(&self, error: AuditError) {
+        self.sink_errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(Arc::new(error));
+    }
+
+    pub(super) fn producer(&self, id: u16, sender: Sender<Envelope>) -> AuditProducer {
+        let mut lanes = self.lanes.lock();
+        let base = lanes.iter().filter(|lane| lane.id == id).map(|lane| lane.attempted.load(Ordering::Acquire)).sum();
+        let index = lanes.len();
+        let lane = Arc::new(Lane { id, base, attempted: AtomicU64::new(0), settled: AtomicU64::new(0) });
+        lanes.push(Arc::clone(&lane));
+        AuditProducer { lane, index, number: 0, sender }
+    }
+
+    pub(super) fn stats(&self) -> AuditStats {
+        // In this order: what is written or lost was attempted before.
+        let (written, lost) = (self.written.load(Ordering::Acquire), self.lost.load(Ordering::Acquire));
+        AuditStats {
+            attempted: self.lanes.lock().iter().map(|lane| lane.attempted.load(Ordering::Acquire)).sum(),
+            written,
+            lost,
+            sink_errors: self.sink_errors.load(Ordering::Relaxed),
+            sink_lost: self.sink_lost.load(Ordering::Relaxed),
+            last_error: self.last_error.lock().clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct WriterThread {
+    thread: JoinHandle<()>,
+    /// Disconnects when the thread ends.
+    end: Receiver<()>,
+}

@@ -1,0 +1,350 @@
+//! The writer thread: takes facts from the channel, finds what is missing, and offers both to the sinks.
+//!
+//! A round never blocks in `recv`: a blocked receiver makes the next sender wake it, which is a system call on
+//! the media path. The writer sleeps a few milliseconds between rounds instead; the channel holds them easily.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::pipeline::{Envelope, Lane, Shared};
+use super::record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};
+use crate::clock::{Clock, Instant, Now};
+
+/// Everything the writer thread owns; a test drives it round by round.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    receiver: Receiver<Envelope>,
+    lanes: Vec<LaneView>,
+    sinks: Vec<Slot>,
+    /// The number of the next record.
+    seq: u64,
+    batch: Vec<Record>,
+    /// Losses of batches that no sink took: told again with the next batch, merged per producer.
+    untold: Vec<Loss>,
+    /// When [`Writer::untold`] is offered without a batch to go with.
+    retell_at: Instant,
+    /// Since when something is written and not flushed.
+    dirty_since: Option<Instant>,
+    /// Waits between two offers to a failing sink; a test does not wait.
+    pub(super) wait: fn(Duration),
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, receiver: Receiver<Envelope>, sinks: Vec<Box<dyn AuditSink>>) -> Self {
+        Self {
+            shared,
+            receiver,
+            lanes: Vec::new(),
+            sinks: sinks.into_iter().map(|sink| Slot { sink, state: SinkState::Taking }).collect(),
+            seq: 1,
+            batch: Vec::new(),
+            untold: Vec::new(),
+            retell_at: Instant::ZERO,
+            dirty_since: None,
+            // Parked and not asleep: whoever stops the pipeline need not wait for it.
+            wait: thread::park_timeout,
+        }
+    }
+
+    pub(super) fn run(mut self, clock: Clock) {
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let pause = match self.round(clock.now()) {
+                Round::Idle => PAUSE_IDLE,
+                Round::Busy => PAUSE_BUSY,
+                Round::Refused => PAUSE_REFUSED,
+            };
+            (self.wait)(pause);
+        }
+        self.close(clock.now());
+    }
+
+    /// Takes what was sent before the round began and marks what was lost before it began.
+    pub(super) fn round(&mut self, now: Now) -> Round {
+        self.see_new_lanes();
+        for view in &mut self.lanes {
+            view.horizon = view.lane.settled.load(Ordering::Acquire);
+        }
+        let round = self.drain(now, Ending::No);
+        if self.dirty_since.is_some_and(|since| now.mono.since(since) >= FLUSH_EVERY) {
+            self.flush();
+        }
+        round
+    }
+
+    /// The last round: every fact that was attempted is written or marked, and the sinks are flushed.
+    pub(super) fn close(&mut self, now: Now) {
+        self.see_new_lanes();
+        for view in &mut self.lanes {
+            view.horizon = view.lane.attempted.load(Ordering::Acquire);
+        }
+        self.drain(now, Ending::Yes);
+        if !self.shared.abandoned.load(Ordering::Acquire) {
+            self.flush();
+        }
+    }
+
+    fn drain(&mut self, now: Now, ending: Ending) -> Round {
+        // Read after the horizons: with so many messages taken, all that was sent below a horizon has been seen,
+        // and what has not is lost.
+        let sent = self.receiver.len();
+        let mut taken = 0;
+        loop {
+            while taken < sent && self.batch.len() < BATCH_RECORDS_MAX {
+                let Ok(envelope) = self.receiver.try_recv() else { break };
+                self.take(envelope, now);
+                taken += 1;
+            }
+            let drained = taken >= sent;
+            if drained {
+                self.mark_tails(now);
+                if ending == Ending::Yes || now.mono >= self.retell_at {
+                    self.tell_untold();
+                }
+            }
+            let refused = !self.offer_batch(now);
+            if self.shared.abandoned.load(Ordering::Acquire) || (refused && ending == Ending::No) {
+                // What is still in the channel waits there for better times.
+                return Round::Refused;
+            }
+            if drained {
+                return if taken > 0 { Round::Busy } else { Round::Idle };
+            }
+        }
+    }
+
+    fn take(&mut self, envelope: Envelope, now: Now) {
+        if envelope.lane >= self.lanes.len() {
+            self.see_new_lanes();
+        }
+        let view = &mut self.lanes[envelope.lane];
+        let (id, base, missing) = (view.lane.id, view.lane.base, view.next..envelope.number);
+        view.next = envelope.number + 1;
+        if !missing.is_empty() {
+            self.mark(id, base + missing.start, base + envelope.number - 1, now);
+        }
+        self.push(id, base + envelope.number, Entry::Fact(envelope.fact));
+    }
+
+    /// Losses with nothing behind them yet.
+    fn mark_tails(&mut self, now: Now) {
+        for index in 0..self.lanes.len() {
+            let view = &mut self.lanes[index];
+            if view.next <= view.horizon {
+                let (id, first, last) = (view.lane.id, view.lane.base + view.next, view.lane.base + view.horizon);
+                view.next = view.horizon + 1;
+                self.mark(id, first, last, now);
+            }
+        }
+    }
+
+    fn mark(&mut self, producer: u16, first: u64, last: u64, now: Now) {
+        let count = last - first + 1;
+        self.shared.lost.fetch_add(count, Ordering::AcqRel);
+        let cause = LossCause::ChannelFull;
+        let loss = Loss { producer, first, last, count, cause, first_seen: now, last_seen: now };
+        self.push(producer, first, Entry::Loss(loss));
+    }
+
+    fn push(&mut self, producer: u16, producer_seq: u64, entry: Entry) {
+        if self.batch.is_empty() {
+            self.tell_untold();
+        }
+        self.batch.push(Record { seq: self.seq, producer, producer_seq, entry });
+        self.seq += 1;
+    }
+
+    /// What was missing in the batches before stands in front of the next.
+    fn tell_untold(&mut self) {
+        for loss in self.untold.drain(..) {
+            let (producer, producer_seq) = (loss.producer, loss.first);
+            self.batch.push(Record { seq: self.seq, producer, producer_seq, entry: Entry::Loss(loss) });
+            self.seq += 1;
+        }
+    }
+
+    /// Whether somebody took it, or there was nothing to take.
+    fn offer_batch(&mut self, now: Now) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        let facts = self.batch.iter().filter(|record| matches!(record.entry, Entry::Fact(_))).count() as u64;
+        let mut taken = self.sinks.is_empty();
+        if taken {
+            self.shared.written.fetch_add(facts, Ordering::AcqRel);
+        }
+        for slot in &mut self.sinks {
+            if !slot.offer(&self.batch, &self.shared, self.wait) {
+                self.shared.sink_lost.fetch_add(facts, Ordering::AcqRel);
+            } else if !taken {
+                // At once: if the next sink blocks for ever, this one has it all the same.
+                self.shared.written.fetch_add(facts, Ordering::AcqRel);
+                taken = true;
+            }
+            if self.shared.abandoned.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        if taken {
+            self.dirty_since.get_or_insert(now.mono);
+        } else {
+            self.shared.lost.fetch_add(facts, Ordering::AcqRel);
+            self.retell_at = now.mono + PAUSE_REFUSED;
+            self.remember_untold(now);
+        }
+        self.batch.clear();
+        taken
+    }
+
+    /// Turns a batch that nobody took into losses: at most one per producer, so that it stays small however
+    /// long the sinks refuse.
+    fn remember_untold(&mut self, now: Now) {
+        for record in self.batch.drain(..) {
+            let loss = match record.entry {
+                Entry::Loss(loss) => loss,
+                Entry::Fact(_) => Loss {
+                    producer: record.producer,
+                    first: record.producer_seq,
+                    last: record.producer_seq,
+                    count: 1,
+                    cause: LossCause::SinksRefused,
+                    first_seen: now,
+                    last_seen: now,
+                },
+            };
+            match self.untold.iter_mut().find(|untold| untold.producer == loss.producer) {
+                None => self.untold.push(loss),
+                Some(untold) => {
+                    untold.first = untold.first.min(loss.first);
+                    untold.last = untold.last.max(loss.last);
+                    untold.count += loss.count;
+                    untold.cause = LossCause::SinksRefused;
+                    untold.last_seen = loss.last_seen;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.dirty_since = None;
+        for slot in &mut self.sinks {
+            slot.flush(&self.shared);
+        }
+    }
+
+    fn see_new_lanes(&mut self) {
+        let lanes = self.shared.lanes.lock();
+        let new = lanes.iter().skip(self.lanes.len());
+        self.lanes.extend(new.map(|lane| LaneView { lane: Arc::clone(lane), next: 1, horizon: 0 }));
+    }
+}
+
+/// How a round went, which decides about the pause after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Round {
+    /// No fact came.
+    Idle,
+    /// Facts came and somebody took them.
+    Busy,
+    /// Nobody took the last batch.
+    Refused,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    Yes,
+}
+
+/// A lane as the writer knows it.
+struct LaneView {
+    lane: Arc<Lane>,
+    /// The number that is neither taken nor marked; all below are.
+    next: u64,
+    /// Of the round: all up to here is in the channel or lost.
+    horizon: u64,
+}
+
+/// A sink and how it fares.
+struct Slot {
+    sink: Box<dyn AuditSink>,
+    state: SinkState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SinkState {
+    /// It took the batch before.
+    Taking,
+    /// It refused the batch before, however often it was offered: it gets one offer per batch until it takes one.
+    Refusing,
+    /// It panicked: nobody knows in what state it is.
+    Dead,
+}
+
+impl Slot {
+    fn offer(&mut self, batch: &[Record], shared: &Shared, wait: fn(Duration)) -> bool {
+        let offers = match self.state {
+            SinkState::Taking => OFFERS_MAX,
+            SinkState::Refusing => 1,
+            SinkState::Dead => return false,
+        };
+        let mut pause = OFFER_PAUSE;
+        for offer in 1..=offers {
+            let error = match catch_unwind(AssertUnwindSafe(|| self.sink.write(batch))) {
+                Ok(Ok(())) => {
+                    self.state = SinkState::Taking;
+                    return true;
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.state = SinkState::Dead;
+                    shared.tell(AuditError::Panicked);
+                    return false;
+                }
+            };
+            shared.tell(error);
+            if shared.abandoned.load(Ordering::Acquire) {
+                return false;
+            }
+            if offer < offers {
+                wait(pause);
+                pause *= 2;
+            }
+        }
+        self.state = SinkState::Refusing;
+        false
+    }
+
+    fn flush(&mut self, shared: &Shared) {
+        if self.state == SinkState::Dead {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.sink.flush())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => shared.tell(error),
+            Err(_) => {
+                self.state = SinkState::Dead;
+                shared.tell(AuditError::Panicked);
+            }
+        }
+    }
+}
+
+/// Between rounds while facts come.
+const PAUSE_BUSY: Duration = Duration::from_millis(1);
+/// Between rounds while none do: 200 wakes a second.
+const PAUSE_IDLE: Duration = Duration::from_millis(5);
+/// Between rounds while no sink takes anything; meanwhile the channel keeps what comes.
+const PAUSE_REFUSED: Duration = Duration::from_millis(100);
+/// From the first unflushed record to its flush.
+const FLUSH_EVERY: Duration = Duration::from_millis(10);
+/// Records of one batch: about 300 kB.
+const BATCH_RECORDS_MAX: usize = 1024;
+/// Times that a batch is offered to a sink that took the one before.
+const OFFERS_MAX: u32 = 5;
+/// From the first offer to the second; doubled for each that follows: 150 ms in all.
+const OFFER_PAUSE: Duration = Duration::from_millis(10);

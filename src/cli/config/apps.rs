@@ -1,0 +1,111 @@
+//! `[[app]]`: applications and how their streams behave.
+
+use std::time::Duration;
+
+use shardcast::id::StreamKey;
+use shardcast::protocol::Merge;
+use shardcast::stream::{Absent, AppSpec, Conflict, GopCache};
+use toml::de::DeValue;
+
+use super::reader::Section;
+use super::units::{bytes, count, duration, parse_duration, shown, text};
+
+/// The applications; without any, the template `*` with its defaults: every application exists.
+pub(super) fn read_apps(sections: Vec<Section<'_>>) -> Vec<AppSpec> {
+    let mut apps: Vec<AppSpec> = Vec::new();
+    for mut section in sections {
+        let name = section.take("name", app_name);
+        if name.is_none() && !section.has("name") {
+            section.wrong("name", "is missing: the name of an application, or \"*\" for all that are not named");
+        }
+        if name.is_some_and(|name| apps.iter().any(|app| &*app.name == name)) {
+            section.wrong("name", "is there twice: give each application once");
+        }
+        apps.push(read_app(AppSpec::new(name.unwrap_or("*")), section));
+    }
+    if apps.is_empty() {
+        apps.push(AppSpec::new("*"));
+    }
+    apps
+}
+
+fn read_app(mut app: AppSpec, mut section: Section<'_>) -> AppSpec {
+    match section.take("gop_cache", |value| Ok(value.as_bool())).flatten() {
+        Some(true) => {}
+        Some(false) => app.gop_cache = GopCache::OFF,
+        None => read_gop_cache(&mut app.gop_cache, section.section("gop_cache")),
+    }
+    set(&mut app.lag.max_age, section.take("max_age", duration(Duration::from_millis(100)..=TEN_MINUTES)));
+    set(&mut app.lag.max_bytes, section.take("max_bytes", bytes(64 << 10..=4 << 30)));
+    set(&mut app.lag.evict_window, section.take("evict_window", duration(Duration::from_secs(1)..=HOUR)));
+    // A shorter window alone keeps its share of the default.
+    app.lag.evict_lost = app.lag.evict_lost.min(app.lag.evict_window);
+    set(&mut app.lag.evict_lost, section.take("evict_lost", duration(Duration::from_millis(100)..=HOUR)));
+    if app.lag.evict_lost > app.lag.evict_window {
+        section.wrong("evict_lost", "must not be longer than evict_window, or nobody is ever evicted");
+    }
+    set(&mut app.merge, section.take("merge", merge));
+    set(&mut app.republish_grace, section.take("republish_grace", duration(Duration::ZERO..=TEN_MINUTES)));
+    set(&mut app.absent, section.take("absent", absent));
+    set(&mut app.conflict, section.take("conflict", conflict));
+    section.finish();
+    app
+}
+
+fn read_gop_cache(cache: &mut GopCache, mut section: Section<'_>) {
+    set(&mut cache.frames, section.take("frames", count(0..=1_000_000)));
+    set(&mut cache.bytes, section.take("bytes", bytes(0..=4 << 30)));
+    set(&mut cache.age, section.take("age", duration(Duration::ZERO..=HOUR)));
+    section.finish();
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn app_name<'a>(value: &'a DeValue<'a>) -> Result<&'a str, String> {
+    let name = text(value)?;
+    if name == "*" || (!name.contains('/') && StreamKey::new(name, "x").is_ok()) {
+        return Ok(name);
+    }
+    Err(format!("must be \"*\" or a name out of A-Z a-z 0-9 _ . ~ -, not {}", shown(value)))
+}
+
+fn merge(value: &DeValue<'_>) -> Result<Merge, String> {
+    let window = |text: &str| parse_duration(text).filter(|window| (MERGE_LEAST..=MERGE_MOST).contains(window));
+    match value.as_str() {
+        Some("audio-rides") => Ok(Merge::AudioRides),
+        Some("off") => Ok(Merge::Off),
+        Some(text) if window(text).is_some() => Ok(window(text).map_or(Merge::Off, Merge::Window)),
+        _ => Err(format!("must be \"audio-rides\", \"off\" or a time from \"1ms\" to \"2s\", not {}", shown(value))),
+    }
+}
+
+fn absent(value: &DeValue<'_>) -> Result<Absent, String> {
+    let wait = |text: &str| {
+        let wait = parse_duration(text.strip_prefix("wait ")?)?;
+        (WAIT_LEAST..=TEN_MINUTES).contains(&wait).then_some(Absent::Wait(wait))
+    };
+    match value.as_str() {
+        Some("refuse") => Ok(Absent::Refuse),
+        text => text
+            .and_then(wait)
+            .ok_or_else(|| format!("must be \"refuse\" or \"wait 10s\" (from 100ms to 10m), not {}", shown(value))),
+    }
+}
+
+fn conflict(value: &DeValue<'_>) -> Result<Conflict, String> {
+    match value.as_str() {
+        Some("refuse") => Ok(Conflict::Refuse),
+        Some("take-over") => Ok(Conflict::TakeOver),
+        _ => Err(format!("must be \"refuse\" or \"take-over\", not {}", shown(value))),
+    }
+}
+
+const MERGE_LEAST: Duration = Duration::from_millis(1);
+const MERGE_MOST: Duration = Duration::from_secs(2);
+const WAIT_LEAST: Duration = Duration::from_millis(100);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+const HOUR: Duration = Duration::from_secs(3600);

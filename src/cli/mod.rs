@@ -1,0 +1,94 @@
+//! The command line: one file per subcommand.
+
+mod banner;
+mod config;
+mod config_command;
+mod log;
+mod reload;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs the command that the arguments name.
+pub(crate) fn run() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Config(args) => config_command::run(args),
+        Command::Token(args) => token::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("shardcast: {}", failure.sentence);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "shardcast", version, about, long_about = None, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Route live streams: take them from publishers, hand them to players
+    Serve(Box<serve::Args>),
+    /// Check a configuration file, or print one to begin with
+    Config(config_command::Args),
+    /// Print a signed token that lets somebody publish or play until a time
+    Token(token::Args),
+}
+
+/// Why the program ends without having done what it was asked for.
+#[derive(Debug)]
+struct Failure {
+    sentence: String,
+    code: u8,
+}
+
+impl Failure {
+    /// What was asked for makes no sense: code 2.
+    fn usage(sentence: impl ToString) -> Self {
+        Self { sentence: sentence.to_string(), code: 2 }
+    }
+
+    /// It was not possible: code 1.
+    fn runtime(sentence: impl ToString) -> Self {
+        Self { sentence: sentence.to_string(), code: 1 }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  shardcast serve                              RTMP on 127.0.0.1:1935; prints how to publish and play
+  shardcast serve --rtmp 0.0.0.0:1935 --token-secret-file secret --data /var/lib/shardcast
+  shardcast config example > shardcast.toml    every key with its default and what it means
+  shardcast config check shardcast.toml
+  shardcast serve --config shardcast.toml
+
+Exit codes:
+  0 done, 1 it was not possible, 2 wrong arguments or configuration, 130 stopped at once";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_examples_and_exit_codes() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("shardcast serve --config shardcast.toml") && help.contains("Exit codes:"), "{help}");
+    }
+}

@@ -1,0 +1,318 @@
+//! `shardcast serve`: the only file of the command line that calls the router.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use shardcast::Router;
+use shardcast::audit::FileSink;
+use shardcast::extension::AllowAll;
+use shardcast::protocol::rtmp::Rtmp;
+use shardcast::shard::{Config, Events};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::banner::{Running, banner};
+use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration};
+use super::reload::Reload;
+use super::{Failure, log};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Listen for RTMP here; may be given several times [default: 127.0.0.1:1935]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    rtmp: Vec<SocketAddr>,
+
+    /// Threads, each with its share of the connections [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: Option<u16>,
+
+    /// What a shard does when there is nothing to do: park sleeps at once and costs no CPU, spin never sleeps, a
+    /// number spins for so many microseconds before it sleeps [default: park]
+    #[arg(long, value_name = "park|spin|MICROSECONDS")]
+    idle: Option<Idle>,
+
+    /// Read this configuration; what is given here stands above it
+    #[arg(long, value_name = "FILE", env = "SHARDCAST_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Keep files here: the audit trail goes to DIR/audit/audit.jsonl
+    #[arg(long, value_name = "DIR", env = "SHARDCAST_DATA")]
+    data: Option<PathBuf>,
+
+    /// What to say on standard error [default: info]
+    #[arg(long, value_name = "LEVEL", env = "SHARDCAST_LOG")]
+    log: Option<LogLevel>,
+
+    /// Let everybody publish and play, also from other machines
+    #[arg(long)]
+    open: bool,
+
+    /// Let in whoever has a token signed with the secret in this file: see `shardcast token`
+    #[arg(long, value_name = "FILE")]
+    token_secret_file: Option<PathBuf>,
+
+    /// How long a stop lets sessions end [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = drain)]
+    drain: Option<Duration>,
+}
+
+impl Args {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            rtmp: self.rtmp.clone(),
+            shards: self.shards.map(usize::from),
+            idle: self.idle,
+            drain: self.drain,
+            data: self.data.clone(),
+            log: self.log,
+            open: self.open,
+            token_secret_file: self.token_secret_file.clone(),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let overrides = args.overrides();
+    let mut config = ServerConfig::load(args.config.as_deref(), &overrides).map_err(Failure::usage)?;
+    log::start(config.log);
+    warn(&config);
+    // Before the router runs: a signal that comes early is not lost.
+    let signals = StopSignals::catch().map_err(|error| Failure::runtime(format!("cannot catch signals: {error}")))?;
+
+    let server = Server::start(&config)?;
+    print!("{}", banner(&config, &server.running()));
+
+    signals.until_stop(|| match ServerConfig::load(args.config.as_deref(), &overrides) {
+        Ok(read) => {
+            let reload = Reload::between(&config, &read);
+            server.apply(&read);
+            warn(&read);
+            tracing::info!("{}", reload.sentence());
+            config = read;
+        }
+        Err(error) => {
+            server.refused();
+            tracing::error!("the configuration was read again and is wrong; the one before stays in force: {error}");
+        }
+    });
+    tracing::info!("stopping: sessions have {:?} to end; another signal ends at once", config.drain);
+    server.stop(config.drain);
+    Ok(())
+}
+
+fn warn(config: &ServerConfig) {
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+}
+
+/// SIGINT and SIGTERM stop, the second of them at once; SIGHUP reloads.
+struct StopSignals {
+    signals: Signals,
+    stopping: Arc<AtomicBool>,
+}
+
+impl StopSignals {
+    fn catch() -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Looked at in the handler itself, and set only when the first signal was seen.
+            signal_hook::flag::register_conditional_shutdown(signal, EXIT_AT_ONCE, Arc::clone(&stopping))?;
+        }
+        Ok(Self { signals: Signals::new([SIGINT, SIGTERM, SIGHUP])?, stopping })
+    }
+
+    fn until_stop(mut self, mut reload: impl FnMut()) {
+        for signal in self.signals.forever() {
+            if signal == SIGHUP {
+                reload();
+            } else {
+                self.stopping.store(true, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+}
+
+/// The router with what the server adds to it.
+struct Server {
+    router: Router,
+    listeners: Vec<(&'static str, SocketAddr)>,
+    cores: Vec<Option<usize>>,
+    audit: Option<PathBuf>,
+    logger: Logger,
+}
+
+impl Server {
+    fn start(config: &ServerConfig) -> Result<Self, Failure> {
+        let mut builder = Router::builder().idle(idle(config.idle)).limits(config.limits.clone());
+        if let Some(shards) = config.shards {
+            builder = builder.shards(shards);
+        }
+        for app in &config.apps {
+            builder = builder.app(app.clone());
+        }
+        for address in &config.rtmp {
+            builder = builder.listen(*address, Arc::new(Rtmp::default()));
+        }
+        if let Some(authenticator) = config.access.authenticator() {
+            builder = builder.authenticator(authenticator);
+        }
+        let audit = config.data.as_ref().map(|data| data.join("audit/audit.jsonl"));
+        if let Some(path) = &audit {
+            builder = builder.audit(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
+        }
+        let router = builder.start().map_err(Failure::runtime)?;
+        let logger = Logger::start(router.events())
+            .map_err(|error| Failure::runtime(format!("cannot start a thread: {error}")))?;
+        let listeners = router.listeners().to_vec();
+        let cores = router.shards().iter().map(|shard| shard.core).collect();
+        Ok(Self { router, listeners, cores, audit, logger })
+    }
+
+    fn running(&self) -> Running<'_> {
+        Running { listeners: &self.listeners, cores: &self.cores, audit: self.audit.as_deref() }
+    }
+
+    fn apply(&self, config: &ServerConfig) {
+        self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
+        let apps = config.apps.iter().cloned().map(Arc::new).collect();
+        self.router.configure(Config { limits: config.limits.clone(), apps });
+    }
+
+    fn refused(&self) {
+        self.router.configuration_refused();
+    }
+
+    fn stop(self, drain: Duration) {
+        let report = self.router.stop(drain);
+        self.logger.stop();
+        if !report.drained {
+            tracing::warn!("not every session ended within {drain:?}: those left were cut off");
+        }
+        if report.audit.lost > 0 {
+            tracing::warn!("the audit trail lost {} of {} records", report.audit.lost, report.audit.attempted);
+        }
+    }
+}
+
+const fn idle(idle: Idle) -> shardcast::shard::Idle {
+    match idle {
+        Idle::Park => shardcast::shard::Idle::Park,
+        Idle::SpinThenPark(time) => shardcast::shard::Idle::SpinThenPark(time),
+        Idle::Spin => shardcast::shard::Idle::Spin,
+    }
+}
+
+/// Logs facts from a thread of its own, which may wait for a terminal.
+struct Logger {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Logger {
+    fn start(events: Events) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("shardcast-log".into()).spawn(move || {
+            loop {
+                // Looked at before the last round, so that what was told until then is logged.
+                let last = stopped.load(Ordering::SeqCst);
+                while let Some(fact) = events.try_recv() {
+                    log::tell(&fact);
+                }
+                let missed = events.take_missed();
+                if missed > 0 {
+                    tracing::warn!("{missed} facts came too fast to be logged; the audit trail has them");
+                }
+                if last {
+                    return;
+                }
+                std::thread::park_timeout(LOG_EVERY);
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:1935 or [::]:1935".into())
+}
+
+fn drain(text: &str) -> Result<Duration, String> {
+    let drain = parse_duration(text).filter(|drain| *drain <= Duration::from_secs(3600));
+    drain.ok_or_else(|| "a time from 0s to 1h with its unit, such as 500ms, 10s or 2m".into())
+}
+
+const EXIT_AT_ONCE: i32 = 130;
+
+/// How often facts are taken to be logged: a shard that tells one never wakes this thread.
+const LOG_EVERY: Duration = Duration::from_millis(20);
+
+const EXAMPLES: &str = "\
+Examples:
+  shardcast serve
+  shardcast serve --rtmp 127.0.0.1:1935 --rtmp [::1]:1935 --shards 2 --idle 200
+  shardcast serve --rtmp 0.0.0.0:1935 --open
+  shardcast serve --config shardcast.toml --data /var/lib/shardcast
+
+Signals:
+  SIGINT, SIGTERM   let sessions end within --drain and exit with 0; a second one ends at once with 130
+  SIGHUP            read the configuration file again: limits, applications and access change at once;
+                    if the file is wrong, nothing changes
+
+In the file times are texts with a unit (\"10s\", \"500ms\"), sizes are bytes or texts (\"64KiB\"):
+see `shardcast config example`.";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Overrides, clap::Error> {
+        Wrapper::try_parse_from(line.split(' ')).map(|wrapper| wrapper.args.overrides())
+    }
+
+    #[test]
+    fn flags_become_what_stands_above_the_file() {
+        let given =
+            parse("serve --rtmp 127.0.0.1:1 --rtmp [::1]:2 --shards 3 --idle 200 --drain 2s --log debug --data d")
+                .unwrap();
+        assert_eq!(given.rtmp, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+        assert_eq!((given.shards, given.idle), (Some(3), Some(Idle::SpinThenPark(Duration::from_micros(200)))));
+        assert_eq!((given.drain, given.log), (Some(Duration::from_secs(2)), Some(LogLevel::Debug)));
+        assert_eq!((given.data, given.open), (Some(PathBuf::from("d")), false));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_refused_with_what_is_allowed() {
+        for (line, expected) in [
+            ("serve --rtmp localhost", "an address and a port, such as 127.0.0.1:1935"),
+            ("serve --shards 0", "0 is not in 1..=256"),
+            ("serve --shards 257", "257 is not in 1..=256"),
+            ("serve --idle sleep", "must be \"park\", \"spin\" or a time"),
+            ("serve --drain 10", "a time from 0s to 1h with its unit"),
+            ("serve --log loud", "possible values: off, error, warn, info, debug, trace"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{line}: {error}");
+        }
+    }
+}

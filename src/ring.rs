@@ -1,1 +1,0 @@
-//! The SPSC ring between two threads, and the doorbell that wakes the one that sleeps.

@@ -1,0 +1,306 @@
+//! Other threads → the shard: publishers, subscribers and questions of the host, answers of authenticators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::env::Env;
+use super::host::{Feed, HostPublish, Port};
+use super::inspect::{ShardStats, StreamInfo};
+use super::local::{PublisherRef, Source};
+use super::message::{Command, KickTarget, RunSource};
+use super::sessions::AskedBy;
+use super::timers::Due;
+use crate::clock::Now;
+use crate::extension::Action;
+use crate::fact::{Fact, FactKind, Who};
+use crate::id::{ConnectionId, Generation, StreamKey};
+use crate::limits::COMMANDS_PER_TURN;
+use crate::media::Track;
+use crate::reason::Reason;
+
+impl<E: Env> Shard<E> {
+    pub(super) fn take_commands(&mut self, now: Now) -> usize {
+        let mut work = 0;
+        while work < COMMANDS_PER_TURN {
+            let Ok(command) = self.commands.try_recv() else { break };
+            work += 1;
+            self.counters.commands += 1;
+            self.obey(command, now);
+        }
+        self.run_tasks(now);
+        work
+    }
+
+    fn obey(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Publish(request) => self.host_publish(*request, now),
+            Command::Subscribe(request) => match (self.may_start(&request.key), &request.credentials) {
+                (Err(reason), _) => self.host_subscribe_answered(*request, Err(reason), now),
+                (Ok(()), None) => self.host_subscribe_answered(*request, Ok(None), now),
+                (Ok(()), Some(credentials)) => {
+                    let (key, credentials) = (request.key.clone(), credentials.clone());
+                    self.authorize(AskedBy::HostSubscribe(request), Action::Play, key, credentials, now);
+                }
+            },
+            Command::Attach(attach) => self.attach(*attach, now),
+            Command::Source(run) => self.run_source(*run, now),
+            Command::Detach(connection) => {
+                if let Some(place) = self.place_of(connection) {
+                    self.end_subscriber(place, Reason::Ended, now);
+                }
+            }
+            Command::Answer(ticket, decision) => self.take_answer(ticket, decision, now),
+            Command::Kick(target, reply) => {
+                let found = self.kick(&target, now);
+                let _ = reply.try_send(found);
+            }
+            Command::Inspect(key, reply) => {
+                let info = self.inspect(&key, now);
+                let _ = reply.try_send(info);
+            }
+            Command::Stats(reply) => {
+                let _ = reply.try_send(self.stats());
+            }
+            Command::Configure(config) => self.config = config,
+            Command::Rewire(peer, link) => self.on_rewire(peer, *link, now),
+            Command::Drain(time) => self.drain(time, now),
+            Command::Panic => self.fail = true,
+        }
+    }
+
+    fn host_publish(&mut self, request: HostPublish, now: Now) {
+        match (self.may_start(&request.key), &request.credentials) {
+            (Err(reason), _) => self.host_publish_answered(request, Err(reason), now),
+            (Ok(()), None) => self.host_publish_answered(request, Ok(None), now),
+            (Ok(()), Some(credentials)) => {
+                let (key, credentials) = (request.key.clone(), credentials.clone());
+                self.authorize(AskedBy::HostPublish(Box::new(request)), Action::Publish, key, credentials, now);
+            }
+        }
+    }
+
+    pub(super) fn host_publish_answered(
+        &mut self,
+        request: HostPublish,
+        answer: Result<Option<Arc<str>>, Reason>,
+        now: Now,
+    ) {
+        let HostPublish { key, connection, frames, events, reply, .. } = request;
+        let feed = Feed::Ring { frames, events };
+        let result = answer.and_then(|principal| self.open_port(&key, connection, principal, feed, now));
+        if let Err(reason) = result {
+            self.tell_host_refusal(&key, connection, reason, now);
+        }
+        let _ = reply.try_send(result.map(|_| ()));
+    }
+
+    fn run_source(&mut self, run: RunSource, now: Now) {
+        let RunSource { key, connection, source, reply, .. } = run;
+        let feed = Feed::Source { source, not_before: now.mono };
+        let result = self.may_start(&key).and_then(|()| self.open_port(&key, connection, None, feed, now));
+        match result {
+            Ok(port) => self.timers.arm(now.mono, Due::Source(port)),
+            Err(reason) => self.tell_host_refusal(&key, connection, reason, now),
+        }
+        let _ = reply.try_send(result.map(|_| ()));
+    }
+
+    fn open_port(
+        &mut self,
+        key: &StreamKey,
+        connection: ConnectionId,
+        principal: Option<Arc<str>>,
+        feed: Feed,
+        now: Now,
+    ) -> Result<usize, Reason> {
+        let who = Who { connection, peer: None, protocol: "host", principal };
+        let port = self.ports.insert(Port { stream: None, feed });
+        match self.start_publish(key, PublisherRef::Port(port), who, now) {
+            Ok(stream) => {
+                self.ports[port].stream = Some(stream);
+                Ok(port)
+            }
+            Err(reason) => {
+                self.close_port(port, reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn tell_host_refusal(&mut self, key: &StreamKey, connection: ConnectionId, reason: Reason, now: Now) {
+        let who = Who { connection, peer: None, protocol: "host", principal: None };
+        self.tell(Fact::new(FactKind::PublishRefuse, now, self.id).stream(key).who(&who).reason(reason));
+    }
+
+    fn place_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.places.iter().find(|(_, place)| place.connection == connection).map(|(index, _)| index)
+    }
+
+    fn kick(&mut self, target: &KickTarget, now: Now) -> bool {
+        let (key, who, found) = match target {
+            KickTarget::Publisher(key) => {
+                let Some(index) = self.by_key.get(key).copied() else { return false };
+                let Some(who) = self.streams[index].home().map(|home| home.who.clone()) else { return false };
+                (Some(key.clone()), who, Ok(index))
+            }
+            KickTarget::Connection(id) => {
+                let slot = self.connections.iter().find(|(_, connection)| connection.cold.id == *id);
+                if let Some((slot, connection)) = slot {
+                    (None, connection.cold.who.clone(), Err(slot))
+                } else if let Some(place) = self.place_of(*id) {
+                    self.end_subscriber(place, Reason::Kicked, now);
+                    return true;
+                } else {
+                    return false;
+                }
+            }
+        };
+        let mut fact = Fact::new(FactKind::Kick, now, self.id).who(&who).reason(Reason::Kicked);
+        fact.stream = key;
+        self.tell(fact);
+        match found {
+            Ok(index) => {
+                self.close_publisher(index, Reason::Kicked, now);
+            }
+            Err(slot) => self.close(slot, Reason::Kicked, now),
+        }
+        true
+    }
+
+    fn inspect(&mut self, key: &StreamKey, now: Now) -> Option<StreamInfo> {
+        let index = self.by_key.get(key).copied()?;
+        let shard = self.id;
+        let stream = &mut self.streams[index];
+        let subscribers = stream.subscribers;
+        let log = (stream.log.head() - stream.log.tail(), stream.log.bytes_held());
+        let mut tracks: Vec<Track> = stream
+            .log
+            .current_configs()
+            .map(|config| Track {
+                id: config.track,
+                codec: config.codec,
+                timescale: 1_000,
+                config: config.payload.clone(),
+                size: None,
+                channels: None,
+                language: None,
+            })
+            .collect();
+        tracks.sort_by_key(|track| track.id);
+        let home = stream.home_mut()?;
+        for track in &mut tracks {
+            match track.codec.media() {
+                crate::media::Media::Video => track.size = home.description.size,
+                crate::media::Media::Audio => track.channels = home.description.channels,
+                crate::media::Media::Data => {}
+            }
+        }
+        let (video_bitrate, audio_bitrate, frame_rate) = home.qos.rates(now.mono);
+        Some(StreamInfo {
+            key: key.clone(),
+            generation: home.generation,
+            home: shard,
+            connection: home.who.connection,
+            peer: home.who.peer,
+            protocol: home.who.protocol,
+            principal: home.who.principal.clone(),
+            uptime: now.mono.since(home.started),
+            description: home.description.clone(),
+            tracks,
+            video_bitrate,
+            audio_bitrate,
+            frame_rate,
+            frames: home.qos.frames,
+            bytes: home.qos.bytes,
+            gop: home.qos.gop,
+            subscribers,
+            log,
+        })
+    }
+
+    fn stats(&mut self) -> ShardStats {
+        let homes = self.streams.iter().filter(|(_, stream)| stream.home().is_some()).count();
+        let turn_ns = self.turn_ns.clone();
+        self.turn_ns.reset();
+        ShardStats {
+            shard: self.id,
+            counters: self.counters.clone(),
+            turn_ns,
+            connections: self.connections.len(),
+            homes,
+            replicas: self.streams.len() - homes,
+            subscribers: self.places.len(),
+            log_bytes: self.streams.iter().map(|(_, stream)| stream.log.bytes_held()).sum(),
+        }
+    }
+
+    /// Takes nothing new, ends what there is, and leaves what is under way until the deadline.
+    fn drain(&mut self, time: Duration, now: Now) {
+        if self.draining.is_some() {
+            return;
+        }
+        let until = now.mono + time;
+        self.draining = Some(until);
+        self.env.close_listeners();
+        self.timers.arm(until, Due::Drain);
+        // Publishers first: their players are served to the end, and told.
+        let homes: Vec<usize> =
+            self.streams.iter().filter(|(_, stream)| stream.home().is_some()).map(|(index, _)| index).collect();
+        for index in homes {
+            self.close_publisher(index, Reason::Shutdown, now);
+        }
+        let waiting: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| matches!(stream.source, Source::Absent { .. }) && stream.ending.is_none())
+            .map(|(index, _)| index)
+            .collect();
+        for index in waiting {
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.ending = Some((Reason::Shutdown, now.mono));
+            }
+            self.finish_ending(index, now);
+            self.forget_if_idle(index);
+        }
+        let idle: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.cold.plays.is_empty())
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in idle {
+            self.close(slot, Reason::Shutdown, now);
+        }
+        self.run_tasks(now);
+    }
+
+    /// The drain's time is up: whoever is left is cut off.
+    pub(super) fn drain_due(&mut self, now: Now) {
+        let places: Vec<usize> = self.places.iter().map(|(place, _)| place).collect();
+        for place in places {
+            self.end_subscriber(place, Reason::Shutdown, now);
+        }
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.close(slot, Reason::Shutdown, now);
+            self.lose(slot, Reason::Shutdown, now);
+        }
+        let ports: Vec<usize> = self.ports.iter().filter_map(|(_, port)| port.stream).collect();
+        for stream in ports {
+            self.end_publish(stream, Reason::Shutdown, now);
+        }
+    }
+
+    /// A stream of this shard has its publisher on another one now.
+    pub(super) fn on_taken_over(&mut self, key: &StreamKey, generation: Generation, now: Now) {
+        let Some(index) = self.by_key.get(key).copied() else { return };
+        self.oust(index, generation, now);
+        if self.streams.get(index).is_none_or(|stream| stream.home().is_some()) {
+            return;
+        }
+        self.end_links(index, Reason::TakenOver, now);
+        // Its readers here follow when the new home tells that it has the stream.
+        self.forget_if_idle(index);
+    }
+}

@@ -1,0 +1,611 @@
+//! StreamLog → packetizer → one `sendmsg` per connection.
+//!
+//! First those who are behind, each within a budget; then, for each stream with new frames, the cohort at the live
+//! edge of each group: one gathered array serves all of them. A subscriber that can't take more keeps its place in
+//! the log and nothing else; it is served again when its socket or ring has room.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::connection::Connection;
+use super::env::Env;
+use super::group::{Group, Packets, Place, Slices, Subscriber, Target, for_each_piece, packet_len};
+use super::host::HostEnd;
+use super::inspect::Counters;
+use super::mesh::Mesh;
+use super::message::{Control, HostNote, Message, PackedFrame};
+use super::{Shard, Skip};
+use crate::clock::{Instant, Now};
+use crate::extension::SinkVerdict;
+use crate::fact::{Fact, FactKind};
+use crate::limits::{CATCH_UP_BYTES_PER_TURN, SENDS_PER_TURN};
+use crate::media::Frame;
+use crate::reason::Reason;
+use crate::stream::{LagPolicy, LagVerdict, StreamLog};
+
+/// Everything that a delivery needs besides the stream itself.
+pub(super) struct Outlets<'a, E: Env> {
+    pub(super) env: &'a mut E,
+    pub(super) connections: &'a mut Slab<Connection<E::Socket>>,
+    pub(super) hosts: &'a mut Slab<HostEnd>,
+    pub(super) mesh: &'a mut Mesh,
+    pub(super) counters: &'a mut Counters,
+    pub(super) behind: &'a mut VecDeque<usize>,
+    pub(super) retry: &'a mut Vec<usize>,
+    pub(super) touched: &'a mut Vec<usize>,
+    pub(super) gone: &'a mut Vec<(usize, Reason)>,
+    pub(super) skips: &'a mut Vec<Skip>,
+    pub(super) now: Instant,
+}
+
+/// How far a subscriber was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// Up to the edge.
+    Edge,
+    /// Nothing more before the next keyframe.
+    Waits,
+    /// Its budget of this turn is used up.
+    More,
+    /// It takes no more now; its socket says when.
+    Blocked,
+    /// Its ring is full, or its sink is busy: nobody says when.
+    Full,
+    /// It is over.
+    Gone(Reason),
+}
+
+impl<E: Env> Shard<E> {
+    pub(super) fn egress(&mut self, now: Now) -> usize {
+        let mut work = self.serve_those_behind(now);
+        let mut budget = SENDS_PER_TURN;
+        for _ in 0..self.dirty.len() {
+            let Some(stream) = self.dirty.pop_front() else { break };
+            work += 1;
+            if !self.flush_stream(stream, now, &mut budget) {
+                self.dirty.push_back(stream);
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        self.finish_the_gone(now);
+        work
+    }
+
+    /// One round over those who are not at the live edge.
+    fn serve_those_behind(&mut self, now: Now) -> usize {
+        for place in std::mem::take(&mut self.retry) {
+            self.behind.push_back(place);
+        }
+        let round = self.behind.len();
+        for _ in 0..round {
+            let Some(place) = self.behind.pop_front() else { break };
+            self.serve(place, false, now);
+        }
+        round
+    }
+
+    /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
+    pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
+        let Some(entry) = self.places.get(place) else { return };
+        let (group_index, index, max_age) = (entry.group, entry.index, entry.max_age);
+        let Some(stream) = self.streams.get_mut(entry.stream) else { return };
+        let ending = stream.ending.map(|(reason, _)| reason);
+        let mut policy = stream.spec.lag;
+        if let Some(age) = max_age {
+            policy.max_age = age;
+        }
+        let group = &mut stream.groups[group_index];
+        let sub = &mut group.subs[index];
+        sub.queued = false;
+        if sub.paused {
+            return;
+        }
+        let mut out = Outlets {
+            env: &mut self.env,
+            connections: &mut self.connections,
+            hosts: &mut self.hosts,
+            mesh: &mut self.mesh,
+            counters: &mut self.counters,
+            behind: &mut self.behind,
+            retry: &mut self.retry,
+            touched: &mut self.touched,
+            gone: &mut self.gone,
+            skips: &mut self.skips,
+            now: now.mono,
+        };
+        let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
+        let served = out.serve(sub, group.packets.as_mut(), &stream.log, &policy, edge);
+        match (served, ending) {
+            (Served::Edge | Served::Waits, Some(reason)) => out.gone.push((place, reason)),
+            (Served::Gone(reason), _) => out.gone.push((place, reason)),
+            (Served::More, _) => {
+                sub.queued = true;
+                out.behind.push_back(place);
+            }
+            (Served::Full, _) => {
+                sub.queued = true;
+                out.retry.push(place);
+            }
+            (Served::Edge | Served::Waits | Served::Blocked, _) => {}
+        }
+    }
+
+    /// Flushes the groups of one stream that are due; `false` if the budget ended first.
+    fn flush_stream(&mut self, index: usize, now: Now, budget: &mut usize) -> bool {
+        let Some(stream) = self.streams.get_mut(index) else { return true };
+        let mut out = Outlets {
+            env: &mut self.env,
+            connections: &mut self.connections,
+            hosts: &mut self.hosts,
+            mesh: &mut self.mesh,
+            counters: &mut self.counters,
+            behind: &mut self.behind,
+            retry: &mut self.retry,
+            touched: &mut self.touched,
+            gone: &mut self.gone,
+            skips: &mut self.skips,
+            now: now.mono,
+        };
+        let mut later = Instant::FAR;
+        let mut done = true;
+        for group in &mut stream.groups {
+            if group.subs.is_empty() {
+                group.edge = stream.log.head();
+                continue;
+            }
+            while group.edge < stream.log.head() {
+                if let Err(at) = group.due(&stream.log, now.mono) {
+                    later = later.min(at);
+                    break;
+                }
+                if !out.flush_cohort(group, &stream.log, &stream.spec.lag, budget) {
+                    done = false;
+                    break;
+                }
+            }
+        }
+        stream.dirty = !done;
+        if later < Instant::FAR {
+            self.arm_stream(index, later);
+        }
+        done
+    }
+
+    /// Takes those off their streams who are over.
+    pub(super) fn finish_the_gone(&mut self, now: Now) {
+        while let Some(skip) = self.skips.pop() {
+            self.tell_skip(skip, now);
+        }
+        while let Some((place, reason)) = self.gone.pop() {
+            self.end_subscriber(place, reason, now);
+        }
+    }
+
+    fn tell_skip(&mut self, skip: Skip, now: Now) {
+        let Some(Place { stream, connection, .. }) = self.places.get(skip.place).cloned() else { return };
+        let Some(stream) = self.streams.get(stream) else { return };
+        let mut fact = Fact::new(FactKind::Skip, now, self.id).stream(&stream.key).count(skip.frames);
+        fact.reason = Some(Reason::Lag);
+        fact.who = self.who_of(connection, skip.place);
+        self.tell(fact);
+    }
+}
+
+impl<E: Env> Outlets<'_, E> {
+    /// Offers everything from the group's edge on to all who stand there. `false` if the budget ended first.
+    fn flush_cohort(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
+        let from = group.edge;
+        let (mut to, mut visited) = group.under_way.unwrap_or((log.head(), 0));
+        let mut slices = Slices::new();
+        let mut payload = 0;
+        if let Some(packets) = &mut group.packets {
+            packets.cover(log, from);
+        }
+        let packets = group.packets.as_ref();
+        if let Some(packets) = packets {
+            // What does not fit one send goes in a second pass.
+            let mut seq = from;
+            while seq < to {
+                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+                    if !slices.push_packet(packet, &frame.payload) && !slices.is_empty() {
+                        break;
+                    }
+                    payload += frame.payload.len();
+                }
+                seq += 1;
+            }
+            to = seq;
+        }
+        let special = log.has_gap(from, to);
+        let count = group.subs.len();
+        while visited < count {
+            if *budget == 0 {
+                group.under_way = Some((to, visited));
+                return false;
+            }
+            let sub = &mut group.subs[(group.first + visited) % count];
+            visited += 1;
+            if !sub.cursor.is_at(from) || special {
+                self.set_aside(sub, policy);
+                continue;
+            }
+            match &mut sub.target {
+                Target::Connection(slot) => {
+                    let Some(connection) = self.connections.get_mut(*slot) else { continue };
+                    if !connection.clear {
+                        if self.now.since(connection.blocked_since) >= policy.evict_window
+                            && connection.blocked_since < Instant::FAR
+                        {
+                            self.gone.push((sub.place, Reason::Lag));
+                        }
+                        continue;
+                    }
+                    *budget -= 1;
+                    if slices.is_empty() {
+                        sub.cursor.advance(to);
+                        continue;
+                    }
+                    self.counters.sends += 1;
+                    match self.env.send(&mut connection.socket, slices.as_slice()) {
+                        Ok(sent) if sent == slices.bytes => {
+                            connection.bytes_out += sent as u64;
+                            sub.bytes += payload as u64;
+                            sub.cursor.advance(to);
+                            self.counters.deliveries += to - from;
+                            self.counters.bytes_out += sent as u64;
+                        }
+                        Ok(sent) => {
+                            connection.took(self.now, sent);
+                            self.counters.bytes_out += sent as u64;
+                            let Some(packets) = packets else { continue };
+                            let (next, frames, bytes) = account(connection, packets, log, from, to, sent);
+                            self.counters.deliveries += frames;
+                            sub.bytes += bytes;
+                            sub.cursor.catch_up(next, to);
+                            connection.block(self.now);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
+                        Err(_) => self.gone.push((sub.place, Reason::Reset)),
+                    }
+                }
+                Target::Sink(_) | Target::Host(_) | Target::Peer(..) => match self.push_frames(sub, log, to) {
+                    Served::Gone(reason) => self.gone.push((sub.place, reason)),
+                    Served::Full => {
+                        sub.queued = true;
+                        self.retry.push(sub.place);
+                    }
+                    _ => {}
+                },
+            }
+        }
+        group.under_way = None;
+        group.edge = to;
+        group.first = if count == 0 { 0 } else { (group.first + 1) % count };
+        true
+    }
+
+    /// One who is not in the cohort is served on its own, if it can take anything.
+    fn set_aside(&mut self, sub: &mut Subscriber, policy: &LagPolicy) {
+        if sub.queued || sub.paused {
+            return;
+        }
+        if let Target::Connection(slot) = sub.target {
+            let Some(connection) = self.connections.get(slot) else { return };
+            if !connection.writable {
+                if connection.blocked_since < Instant::FAR
+                    && self.now.since(connection.blocked_since) >= policy.evict_window
+                {
+                    self.gone.push((sub.place, Reason::Lag));
+                }
+                return;
+            }
+        }
+        sub.queued = true;
+        self.behind.push_back(sub.place);
+    }
+
+    /// Serves one subscriber from its own place up to `edge`.
+    fn serve(
+        &mut self,
+        sub: &mut Subscriber,
+        packets: Option<&mut Packets>,
+        log: &StreamLog,
+        policy: &LagPolicy,
+        edge: u64,
+    ) -> Served {
+        if let Target::Connection(slot) = sub.target {
+            let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
+            if connection.is_closing() {
+                return Served::Gone(Reason::PeerClosed);
+            }
+            if !connection.writable {
+                return Served::Blocked;
+            }
+        }
+        let before = (sub.cursor.skipped, sub.cursor.skips);
+        let verdict = sub.cursor.settle(log, policy, self.now);
+        if sub.cursor.skips != before.1 {
+            let frames = sub.cursor.skipped - before.0;
+            self.counters.skipped += frames;
+            self.skips.push(Skip { place: sub.place, frames });
+        }
+        match verdict {
+            LagVerdict::Evict => return Served::Gone(Reason::Lag),
+            LagVerdict::Wait => {
+                sub.cursor.catch_up(sub.cursor.next(), edge);
+                return Served::Waits;
+            }
+            LagVerdict::Deliver => {}
+        }
+        match (&sub.target, packets) {
+            (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, packets, log, edge),
+            _ => self.push_frames(sub, log, edge),
+        }
+    }
+
+    /// Sends from the subscriber's own place: what the connection still owes, configuration, frames.
+    fn send_packets(
+        &mut self,
+        slot: usize,
+        sub: &mut Subscriber,
+        packets: &mut Packets,
+        log: &StreamLog,
+        edge: u64,
+    ) -> Served {
+        let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
+        sub.cursor.take_gap();
+        if let Some(from) = sub.cursor.config_owed()
+            && sub.cursor.next() < edge
+        {
+            push_config(connection, packets, log, from, sub.cursor.next());
+            sub.cursor.take_config();
+        }
+        packets.cover(log, sub.cursor.next());
+        let mut budget = CATCH_UP_BYTES_PER_TURN;
+        loop {
+            let from = sub.cursor.next();
+            let mut seq = from;
+            let mut slices = Slices::new();
+            let mut room = true;
+            for bytes in &connection.cold.pending {
+                room = room && slices.push(bytes);
+            }
+            let mut selective = false;
+            while room && seq < edge && slices.bytes < budget && !selective {
+                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+                    // While a track waits for its keyframe frames go one by one, so that what is admitted is sent.
+                    selective = sub.cursor.is_selective();
+                    if selective && !sub.cursor.admits(frame) {
+                        break;
+                    }
+                    if !slices.push_packet(packet, &frame.payload) {
+                        break;
+                    }
+                }
+                seq += 1;
+            }
+            if slices.is_empty() {
+                // Frames that this format does not carry, or that wait for their track's keyframe.
+                let passed = if seq == from && seq < edge { seq + 1 } else { seq };
+                sub.cursor.catch_up(passed, edge);
+                if passed >= edge {
+                    connection.clear = connection.writable && connection.cold.pending.is_empty();
+                    return Served::Edge;
+                }
+                continue;
+            }
+            self.counters.sends += 1;
+            let total = slices.bytes;
+            let result = self.env.send(&mut connection.socket, slices.as_slice());
+            let sent = match result {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return Served::Gone(Reason::Reset),
+            };
+            self.counters.bytes_out += sent as u64;
+            connection.took(self.now, sent);
+            let media = connection.consume_pending(sent);
+            let (next, frames, bytes) = account(connection, packets, log, from, seq, media);
+            self.counters.deliveries += frames;
+            sub.bytes += bytes;
+            sub.cursor.catch_up(next, edge);
+            if sent < total {
+                connection.block(self.now);
+                return Served::Blocked;
+            }
+            budget = budget.saturating_sub(sent);
+            if next >= edge && connection.cold.pending.is_empty() {
+                connection.clear = connection.writable;
+                return Served::Edge;
+            }
+            if budget == 0 {
+                return Served::More;
+            }
+        }
+    }
+
+    /// Hands frames as they are to a sink, a ring of the host, or another shard.
+    fn push_frames(&mut self, sub: &mut Subscriber, log: &StreamLog, to: u64) -> Served {
+        let mut seq = sub.cursor.next();
+        while seq < to {
+            sub.cursor.cross(seq, log.gap_before(seq));
+            let Some(frame) = log.frame(seq) else { break };
+            if !sub.cursor.admits(frame) {
+                seq += 1;
+                continue;
+            }
+            if sub.cursor.gap() > 0 {
+                if !self.push_gap(sub) {
+                    sub.cursor.catch_up(seq, to);
+                    return Served::Full;
+                }
+                sub.cursor.take_gap();
+            }
+            if let Some(from) = sub.cursor.config_owed() {
+                for config in log.configs(from, seq) {
+                    match self.push_frame(sub, config) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            sub.cursor.catch_up(seq, to);
+                            return Served::Full;
+                        }
+                        Err(reason) => return Served::Gone(reason),
+                    }
+                }
+                sub.cursor.take_config();
+            }
+            match self.push_frame(sub, frame) {
+                Ok(true) => sub.bytes += frame.payload.len() as u64,
+                Ok(false) => {
+                    sub.cursor.catch_up(seq, to);
+                    return Served::Full;
+                }
+                Err(reason) => return Served::Gone(reason),
+            }
+            seq += 1;
+        }
+        sub.cursor.catch_up(seq, to);
+        Served::Edge
+    }
+
+    fn push_frame(&mut self, sub: &mut Subscriber, frame: &Frame) -> Result<bool, Reason> {
+        match &mut sub.target {
+            Target::Sink(sink) => match sink.on_frame(frame) {
+                SinkVerdict::Taken => self.counters.deliveries += 1,
+                SinkVerdict::Busy => return Ok(false),
+                SinkVerdict::Done => return Err(Reason::Ended),
+            },
+            Target::Host(host) => {
+                let Some(end) = self.hosts.get_mut(*host) else { return Err(Reason::PeerClosed) };
+                match end.frames.push(Message::Frame(PackedFrame::pack(frame, 0))) {
+                    Ok(()) => self.counters.deliveries += 1,
+                    Err(error) => return refused(&error),
+                }
+                touch(end, *host, self.touched);
+            }
+            Target::Peer(shard, slot) => {
+                if !self.mesh.frame(*shard, PackedFrame::pack(frame, *slot)) {
+                    return Ok(false);
+                }
+                self.counters.relays += 1;
+            }
+            Target::Connection(_) => {}
+        }
+        Ok(true)
+    }
+
+    /// Marks frames that are left out, in order; `false` if there is no room for the mark.
+    fn push_gap(&mut self, sub: &mut Subscriber) -> bool {
+        let frames = sub.cursor.gap();
+        match &mut sub.target {
+            Target::Sink(sink) => sink.on_gap(frames),
+            Target::Host(host) => {
+                let Some(end) = self.hosts.get_mut(*host) else { return true };
+                if end.frames.push(Message::Control(Box::new(HostNote::Gap(frames)))).is_err() {
+                    return false;
+                }
+                end.skipped.fetch_add(frames, std::sync::atomic::Ordering::Relaxed);
+                touch(end, *host, self.touched);
+            }
+            Target::Peer(shard, slot) => self.mesh.control(*shard, Control::Gap { slot: *slot, frames }),
+            Target::Connection(_) => {}
+        }
+        true
+    }
+}
+
+fn touch(end: &mut HostEnd, host: usize, touched: &mut Vec<usize>) {
+    if !end.touched {
+        end.touched = true;
+        touched.push(host);
+    }
+}
+
+fn refused<T>(error: &crate::ring::PushError<T>) -> Result<bool, Reason> {
+    match error {
+        crate::ring::PushError::Full(_) => Ok(false),
+        crate::ring::PushError::Closed(_) => Err(Reason::PeerClosed),
+    }
+}
+
+/// After a send that took `sent` bytes of the frames `from..to`: which frame is due next, how many are through,
+/// and their payload bytes. The rest of a frame that is through in part is kept by the connection: bytes of two
+/// messages never mix.
+fn account<S>(
+    connection: &mut Connection<S>,
+    packets: &Packets,
+    log: &StreamLog,
+    from: u64,
+    to: u64,
+    mut sent: usize,
+) -> (u64, u64, u64) {
+    let (mut seq, mut frames, mut bytes) = (from, 0, 0);
+    while seq < to {
+        if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+            let len = packet_len(packet, &frame.payload);
+            if sent == 0 && len > 0 {
+                break;
+            }
+            frames += 1;
+            bytes += frame.payload.len() as u64;
+            if sent < len {
+                keep_rest(connection, packet, frame, sent);
+                return (seq + 1, frames, bytes);
+            }
+            sent -= len;
+        }
+        seq += 1;
+    }
+    (seq, frames, bytes)
+}
+
+fn keep_rest<S>(connection: &mut Connection<S>, packet: &crate::protocol::Packet, frame: &Frame, mut sent: usize) {
+    let mut rest = Vec::new();
+    for_each_piece(packet, &frame.payload, |piece| {
+        let skip = sent.min(piece.len());
+        sent -= skip;
+        if skip < piece.len() {
+            rest.push(&piece[skip..]);
+        }
+    });
+    for piece in rest {
+        // Payload is shared, header bytes are few.
+        let bytes = if is_within(piece, &frame.payload) {
+            frame.payload.slice_ref(piece)
+        } else {
+            Bytes::copy_from_slice(piece)
+        };
+        connection.push(bytes);
+    }
+}
+
+fn is_within(piece: &[u8], payload: &[u8]) -> bool {
+    payload.as_ptr_range().contains(&piece.as_ptr())
+}
+
+/// Configuration in force at `seq`, in the format, with the time of the frame there.
+fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &StreamLog, from: u64, seq: u64) {
+    let Some(start) = log.frame(seq).map(|frame| frame.dts) else { return };
+    for config in log.configs(from, seq) {
+        let mut config = config.clone();
+        (config.pts, config.dts) = (start, start);
+        let Some(packet) = packets.once(&config) else { continue };
+        for_each_piece(&packet, &config.payload, |piece| {
+            let bytes = if is_within(piece, &config.payload) {
+                config.payload.slice_ref(piece)
+            } else {
+                Bytes::copy_from_slice(piece)
+            };
+            connection.push(bytes);
+        });
+    }
+}
+
+/// How long a shard sleeps at most while a ring is full: nobody rings when it has room again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(2);

@@ -1,0 +1,232 @@
+//! Subscribers of one stream that share their bytes: one format, one way of merging.
+//!
+//! Those at the live edge are a cohort: one gathered array of slices serves them all. The others are served one by
+//! one from their own place in the log (`egress.rs`).
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::extension::FrameSink;
+use crate::id::{ConnectionId, ShardId};
+use crate::limits::SLICES_PER_SEND;
+use crate::media::{Frame, FrameKind};
+use crate::protocol::{Body, Merge, Packet, Packetizer};
+use crate::stream::{Cursor, StreamLog};
+
+/// What the subscribers of a group get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Frames as they are: the host, and other shards.
+    Frames,
+    /// The bytes of a protocol's format.
+    Packets {
+        /// Index of the protocol.
+        protocol: usize,
+        /// The protocol's own number.
+        format: u32,
+    },
+}
+
+pub(crate) struct Group {
+    pub(crate) format: Format,
+    pub(crate) merge: Merge,
+    pub(crate) packets: Option<Packets>,
+    pub(crate) subs: Vec<Subscriber>,
+    /// Everything before was offered to the cohort.
+    pub(crate) edge: u64,
+    /// A flush that stopped at its budget: where it leads, and how many subscribers it has visited.
+    pub(crate) under_way: Option<(u64, usize)>,
+    /// The subscriber that the next flush begins with: it rotates, so that nobody is always last.
+    pub(crate) first: usize,
+}
+
+pub(crate) struct Subscriber {
+    pub(crate) cursor: Cursor,
+    pub(crate) target: Target,
+    /// Its entry in the shard's table of places.
+    pub(crate) place: usize,
+    /// Payload bytes delivered.
+    pub(crate) bytes: u64,
+    /// It waits in a queue to be served on its own.
+    pub(crate) queued: bool,
+    /// It wants nothing for now.
+    pub(crate) paused: bool,
+}
+
+pub(crate) enum Target {
+    /// The connection in this slot.
+    Connection(usize),
+    /// The replica on another shard, in its slot.
+    Peer(ShardId, u32),
+    /// A subscription of the host.
+    Host(usize),
+    /// Code of the host, right here.
+    Sink(Box<dyn FrameSink>),
+}
+
+/// What is remembered of a subscriber besides the hot record: where that stands, and what its end will tell.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) stream: usize,
+    pub(crate) group: usize,
+    pub(crate) index: usize,
+    pub(crate) connection: ConnectionId,
+    pub(crate) started: Instant,
+    pub(crate) max_age: Option<Duration>,
+    /// It came before the publisher, and waits until then.
+    pub(crate) wait_until: Instant,
+}
+
+/// The frames of the log in one format, by sequence number.
+pub(crate) struct Packets {
+    packetizer: Box<dyn Packetizer>,
+    base: u64,
+    ring: VecDeque<Option<Packet>>,
+}
+
+impl Packets {
+    pub(crate) fn new(packetizer: Box<dyn Packetizer>, base: u64) -> Self {
+        Self { packetizer, base, ring: VecDeque::new() }
+    }
+
+    /// Covers `from..log.head()`.
+    pub(crate) fn cover(&mut self, log: &StreamLog, from: u64) {
+        if from < self.base {
+            self.ring.clear();
+            self.base = from;
+        }
+        let mut seq = self.base + self.ring.len() as u64;
+        if seq < log.tail() {
+            self.ring.clear();
+            self.base = log.tail();
+            seq = self.base;
+        }
+        while seq < log.head() {
+            let packet = log.frame(seq).and_then(|frame| self.packetizer.packetize(frame));
+            self.ring.push_back(packet);
+            seq += 1;
+        }
+        while self.base < log.tail() && self.ring.pop_front().is_some() {
+            self.base += 1;
+        }
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self, head: u64) {
+        self.ring = VecDeque::new();
+        self.base = head;
+    }
+
+    pub(crate) fn get(&self, seq: u64) -> Option<&Packet> {
+        let index = usize::try_from(seq.checked_sub(self.base)?).ok()?;
+        self.ring.get(index)?.as_ref()
+    }
+
+    /// The bytes of a frame that is not in the log's order (configuration at a start).
+    pub(crate) fn once(&mut self, frame: &Frame) -> Option<Packet> {
+        self.packetizer.packetize(frame)
+    }
+}
+
+impl Group {
+    pub(crate) const fn new(format: Format, merge: Merge, packets: Option<Packets>, edge: u64) -> Self {
+        Self { format, merge, packets, subs: Vec::new(), edge, under_way: None, first: 0 }
+    }
+
+    /// Whether what waits is to be sent now; if not, when.
+    pub(crate) fn due(&self, log: &StreamLog, now: Instant) -> Result<(), Instant> {
+        if self.under_way.is_some() || self.format == Format::Frames {
+            return Ok(());
+        }
+        let hold = match self.merge {
+            Merge::Off => return Ok(()),
+            Merge::AudioRides => {
+                let alone = !log.has_video();
+                let video = (self.edge..log.head())
+                    .any(|seq| log.frame(seq).is_some_and(|frame| frame.kind != FrameKind::Audio));
+                if alone || video {
+                    return Ok(());
+                }
+                AUDIO_RIDES_AT_MOST
+            }
+            Merge::Window(window) => window,
+        };
+        let Some(oldest) = log.frame(self.edge) else { return Ok(()) };
+        let at = oldest.origin + hold;
+        if at <= now { Ok(()) } else { Err(at) }
+    }
+}
+
+/// Longest that audio waits for the next video frame.
+const AUDIO_RIDES_AT_MOST: Duration = Duration::from_millis(33);
+
+/// Slices of one send, in place.
+pub(crate) struct Slices<'a> {
+    slices: [IoSlice<'a>; SLICES_PER_SEND],
+    count: usize,
+    pub(crate) bytes: usize,
+}
+
+impl<'a> Slices<'a> {
+    pub(crate) fn new() -> Self {
+        Self { slices: [IoSlice::new(&[]); SLICES_PER_SEND], count: 0, bytes: 0 }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.count]
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds bytes; `false` if there is no slice left.
+    pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
+        if self.count == SLICES_PER_SEND {
+            return false;
+        }
+        self.slices[self.count] = IoSlice::new(bytes);
+        self.count += 1;
+        self.bytes += bytes.len();
+        true
+    }
+
+    /// Adds a whole frame in its format; `false`, and nothing added, if it does not fit.
+    pub(crate) fn push_packet(&mut self, packet: &'a Packet, payload: &'a [u8]) -> bool {
+        let (count, bytes) = (self.count, self.bytes);
+        let mut fits = true;
+        for_each_piece(packet, payload, |piece| fits = fits && self.push(piece));
+        if !fits {
+            self.count = count;
+            self.bytes = bytes;
+        }
+        fits
+    }
+}
+
+/// The pieces of a frame in its format, in order.
+pub(crate) fn for_each_piece<'a>(packet: &'a Packet, payload: &'a [u8], mut take: impl FnMut(&'a [u8])) {
+    take(packet.head.as_slice());
+    match &packet.body {
+        Body::Payload => take(payload),
+        Body::Own(bytes) => take(bytes),
+        Body::Chunked { first, every, separator } => {
+            let (mut piece, mut rest) = payload.split_at((*first as usize).min(payload.len()));
+            take(piece);
+            while !rest.is_empty() {
+                (piece, rest) = rest.split_at((*every as usize).max(1).min(rest.len()));
+                take(separator.as_slice());
+                take(piece);
+            }
+        }
+    }
+}
+
+/// Bytes of a frame in its format.
+pub(crate) fn packet_len(packet: &Packet, payload: &[u8]) -> usize {
+    let mut len = 0;
+    for_each_piece(packet, payload, |piece| len += piece.len());
+    len
+}

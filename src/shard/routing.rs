@@ -1,0 +1,135 @@
+//! Frames → StreamLog of their home. What happens to a frame happens here, once.
+
+use super::Shard;
+use super::env::Env;
+use super::host::Feed;
+use super::local::Placed;
+use super::message::Message;
+use super::timers::Due;
+use crate::clock::Now;
+use crate::extension::SourcePoll;
+use crate::fact::{Fact, FactKind};
+use crate::limits::{CONFIG_BYTES_MAX, HOST_FRAMES_PER_TURN, Limit, TRACKS_MAX};
+use crate::media::{Frame, FrameKind};
+use crate::reason::Reason;
+
+impl<E: Env> Shard<E> {
+    /// Appends a publisher's frame to its stream.
+    pub(super) fn route(&mut self, index: usize, mut frame: Frame, now: Now) -> Result<(), Reason> {
+        let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
+        let limits = &self.config.limits;
+        if usize::from(frame.track.0) >= TRACKS_MAX {
+            return Err(Reason::Limit(Limit::Tracks));
+        }
+        let most = if frame.kind == FrameKind::Config { CONFIG_BYTES_MAX } else { limits.message_bytes };
+        if frame.payload.len() > most {
+            return Err(Reason::Limit(Limit::MessageBytes));
+        }
+        let Some(home) = stream.home_mut() else { return Ok(()) };
+        if let Some(limit) = limits.publisher_bitrate
+            && home.bitrate.add(now.mono, frame.payload.len() as u64 * 8) > limit
+        {
+            let reason = Reason::Limit(Limit::PublisherBitrate);
+            let who = home.who.clone();
+            let fact = Fact::new(FactKind::RateLimit, now, self.id).stream(&stream.key).who(&who).reason(reason);
+            self.tell(fact);
+            return Err(reason);
+        }
+        match home.place(&mut frame) {
+            Placed::BeforeKey => {
+                self.counters.before_key += 1;
+                return Ok(());
+            }
+            Placed::Taken { held } => self.counters.dts_held += u64::from(held),
+        }
+        home.qos.record(now.mono, &frame);
+        self.counters.frames_in += 1;
+        self.counters.payload_in += frame.payload.len() as u64;
+        if self.shared.observes_frames {
+            for observer in self.shared.observers.iter().filter(|observer| observer.wants_frames()) {
+                observer.on_frame(&stream.key, &frame);
+            }
+        }
+        self.append(index, frame, now);
+        Ok(())
+    }
+
+    /// Appends a frame to a log, home or replica, and notes that it is to be flushed.
+    pub(super) fn append(&mut self, index: usize, frame: Frame, now: Now) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let appended = stream.log.append(now.mono, frame);
+        if let Some(frames) = appended.gop_dropped {
+            self.counters.gops_dropped += 1;
+            let mut fact = Fact::new(FactKind::GopDrop, now, self.id).stream(&stream.key).count(frames);
+            fact.who = stream.home().map(|home| home.who.clone());
+            self.tell(fact);
+        }
+        self.mark_dirty(index);
+    }
+
+    /// Takes frames from the host's publishers.
+    pub(super) fn drain_ports(&mut self, now: Now) -> usize {
+        let mut work = 0;
+        for port in 0..self.ports.capacity() {
+            work += self.drain_port(port, now);
+        }
+        work
+    }
+
+    fn drain_port(&mut self, index: usize, now: Now) -> usize {
+        let mut taken = 0;
+        while taken < HOST_FRAMES_PER_TURN {
+            let Some(port) = self.ports.get_mut(index) else { return taken };
+            let Feed::Ring { frames, .. } = &mut port.feed else { return taken };
+            let Some(stream) = port.stream else { return taken };
+            let result = match frames.pop() {
+                Some(Message::Frame(frame)) => self.route(stream, frame.unpack(now.mono), now),
+                Some(Message::Control(reason)) => Err(*reason),
+                None if frames.is_closed() => Err(Reason::Ended),
+                None => return taken,
+            };
+            taken += 1;
+            if let Err(reason) = result {
+                self.end_publish(stream, reason, now);
+            }
+        }
+        taken
+    }
+
+    pub(super) fn ports_have_frames(&mut self) -> bool {
+        self.ports.iter_mut().any(|(_, port)| match &mut port.feed {
+            Feed::Ring { frames, .. } => port.stream.is_some() && (!frames.is_empty() || frames.is_closed()),
+            Feed::Source { .. } => false,
+        })
+    }
+
+    /// Asks a source of the host for what is due.
+    pub(super) fn poll_source(&mut self, index: usize, now: Now) {
+        for _ in 0..HOST_FRAMES_PER_TURN {
+            let Some(port) = self.ports.get_mut(index) else { return };
+            let Feed::Source { source, not_before } = &mut port.feed else { return };
+            if *not_before > now.mono {
+                return;
+            }
+            let Some(stream) = port.stream else { return };
+            let result = match source.poll_frame(now) {
+                SourcePoll::Frame(mut frame) => {
+                    frame.origin = now.mono;
+                    self.route(stream, frame, now)
+                }
+                SourcePoll::NotBefore(at) => {
+                    *not_before = at;
+                    self.timers.arm(at, Due::Source(index));
+                    return;
+                }
+                SourcePoll::End => Err(Reason::Ended),
+            };
+            if let Err(reason) = result {
+                self.end_publish(stream, reason, now);
+                return;
+            }
+        }
+        // It always has a frame: its neighbours have their turn first.
+        self.timers.arm(now.mono, Due::Source(index));
+    }
+}

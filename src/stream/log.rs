@@ -1,0 +1,422 @@
+//! StreamLog: the bounded, numbered log of one stream's frames on one shard.
+//!
+//! One structure for fan-out (cursors read it), GOP cache (it keeps everything since the newest keyframe) and lag
+//! (distance of a cursor from its head). Appending is O(1) and touches no subscriber. It never holds more than
+//! its bounds, however slow a subscriber is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::spec::GopCache;
+use crate::clock::Instant;
+use crate::limits::TRACKS_MAX;
+use crate::media::{Frame, FrameKind, Media, TrackId};
+
+/// The log of one stream.
+#[derive(Debug)]
+pub struct StreamLog {
+    /// A ring indexed by sequence number; its length is a power of two and grows up to the bounds.
+    slots: Vec<Option<Entry>>,
+    /// Sequence number of the oldest frame held. `tail <= head`, `head - tail <= slots.len()`.
+    tail: u64,
+    /// Sequence number that the next frame gets.
+    head: u64,
+    /// Payload bytes ever appended.
+    bytes_in: u64,
+    /// Where a joiner starts: the newest keyframe of the main video track. `tail <= key < head`.
+    key: Option<u64>,
+    /// Configuration frames, oldest first: for each track at least the one in force at `tail`.
+    configs: Vec<(u64, Frame)>,
+    /// Frames that are missing before a sequence number, because they never reached this shard. Oldest first.
+    gaps: VecDeque<(u64, u64)>,
+    /// Tracks that carry video, by bit: their configuration or a frame of them was seen.
+    video: u16,
+    /// Whether anything but configuration was seen.
+    media: bool,
+    cache: GopCache,
+    /// Frames younger than this are kept for those who lag, within the bounds of the cache.
+    keep_age: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    frame: Frame,
+    /// `bytes_in` before this frame.
+    offset: u64,
+}
+
+/// What appending did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The frame's sequence number.
+    pub seq: u64,
+    /// The GOP exceeded a bound and was dropped: this many frames.
+    pub gop_dropped: Option<u64>,
+}
+
+impl StreamLog {
+    /// An empty log that keeps a GOP within `cache`, and otherwise frames up to `keep_age` for those who lag.
+    #[must_use]
+    pub const fn new(cache: GopCache, keep_age: Duration) -> Self {
+        Self {
+            slots: Vec::new(),
+            tail: 0,
+            head: 0,
+            bytes_in: 0,
+            key: None,
+            configs: Vec::new(),
+            gaps: VecDeque::new(),
+            video: 0,
+            media: false,
+            cache,
+            keep_age,
+        }
+    }
+
+    /// Appends a frame that arrived now.
+    pub fn append(&mut self, now: Instant, frame: Frame) -> Appended {
+        let seq = self.head;
+        if self.head - self.tail == self.slots.len() as u64 {
+            self.make_room(now);
+        }
+        if frame.is_video() {
+            self.video |= track_bit(frame.track);
+        }
+        if frame.kind == FrameKind::Config {
+            self.note_config(seq, &frame);
+        } else {
+            self.media |= frame.kind != FrameKind::Data;
+        }
+        if frame.is_key() && self.is_main_video(frame.track) {
+            self.key = Some(seq);
+        }
+        let offset = self.bytes_in;
+        self.bytes_in += frame.payload.len() as u64;
+        let slot = self.slot(seq);
+        self.slots[slot] = Some(Entry { frame, offset });
+        self.head += 1;
+        let gop_dropped = self.drop_oversized_gop(now);
+        self.trim(now);
+        Appended { seq, gop_dropped }
+    }
+
+    /// Notes that `frames` are missing before the next frame.
+    pub fn note_gap(&mut self, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        match self.gaps.back_mut() {
+            Some((seq, count)) if *seq == self.head => *count += frames,
+            _ => self.gaps.push_back((self.head, frames)),
+        }
+    }
+
+    /// Forgets everything but the numbering: a new publisher starts afresh.
+    pub fn restart(&mut self) {
+        while self.tail < self.head {
+            self.drop_tail();
+        }
+        self.key = None;
+        self.gaps.clear();
+        self.configs.clear();
+        self.video = 0;
+        self.media = false;
+    }
+
+    /// The oldest sequence number held.
+    #[must_use]
+    pub const fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// The sequence number of the next frame.
+    #[must_use]
+    pub const fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The newest keyframe at which a joiner can start, if it is still held.
+    #[must_use]
+    pub const fn key(&self) -> Option<u64> {
+        self.key
+    }
+
+    /// Whether video frames were seen: without them any frame is a place to start.
+    #[must_use]
+    pub const fn has_video(&self) -> bool {
+        self.video != 0
+    }
+
+    /// Whether any audio or video frame was seen.
+    #[must_use]
+    pub const fn has_media(&self) -> bool {
+        self.media
+    }
+
+    /// The video tracks other than the main one, by bit: at a start they wait for keyframes of their own.
+    #[must_use]
+    pub const fn other_video(&self) -> u16 {
+        self.video & self.video.wrapping_sub(1)
+    }
+
+    /// The frame with this sequence number, if it is held.
+    #[must_use]
+    pub fn frame(&self, seq: u64) -> Option<&Frame> {
+        self.entry(seq).map(|entry| &entry.frame)
+    }
+
+    /// How long ago the frame at `cursor` reached the router; zero at the head.
+    #[must_use]
+    pub fn age(&self, cursor: u64, now: Instant) -> Duration {
+        self.entry(cursor).map_or(Duration::ZERO, |entry| now.since(entry.frame.origin))
+    }
+
+    /// Payload bytes from `cursor` to the head.
+    #[must_use]
+    pub fn bytes_behind(&self, cursor: u64) -> u64 {
+        self.entry(cursor).map_or(0, |entry| self.bytes_in - entry.offset)
+    }
+
+    /// Payload bytes held.
+    #[must_use]
+    pub fn bytes_held(&self) -> u64 {
+        self.bytes_behind(self.tail)
+    }
+
+    /// The configuration in force at `seq` that was appended at or after `from`: one frame per track, oldest first.
+    pub fn configs(&self, from: u64, seq: u64) -> impl Iterator<Item = &Frame> {
+        self.configs.iter().enumerate().filter_map(move |(index, (at, frame))| {
+            let replaced =
+                self.configs[index + 1..].iter().any(|(later, other)| *later < seq && other.track == frame.track);
+            (*at >= from && *at < seq && !replaced).then_some(frame)
+        })
+    }
+
+    /// The newest configuration of every track.
+    pub fn current_configs(&self) -> impl Iterator<Item = &Frame> {
+        self.configs(0, self.head)
+    }
+
+    /// Whether frames are missing anywhere in `from..to`.
+    #[must_use]
+    pub fn has_gap(&self, from: u64, to: u64) -> bool {
+        self.gaps.iter().any(|(seq, _)| (from..to).contains(seq))
+    }
+
+    /// How many frames are missing right before `seq`.
+    #[must_use]
+    pub fn gap_before(&self, seq: u64) -> u64 {
+        self.gaps.iter().find(|(at, _)| *at == seq).map_or(0, |(_, count)| *count)
+    }
+
+    /// How many frames are missing in `from..to`, those counted that never reached this shard.
+    #[must_use]
+    pub fn missing(&self, from: u64, to: u64) -> u64 {
+        self.gaps.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, count)| count).sum()
+    }
+
+    fn is_main_video(&self, track: TrackId) -> bool {
+        self.video.trailing_zeros() == u32::from(track.0)
+    }
+
+    fn note_config(&mut self, seq: u64, frame: &Frame) {
+        if frame.codec.media() == Media::Video {
+            self.video |= track_bit(frame.track);
+        }
+        // Only the newest at or before the tail can still be in force there.
+        let tail = self.tail;
+        let mut index = 0;
+        while index < self.configs.len() {
+            let (at, old) = &self.configs[index];
+            let track = old.track;
+            let replaced = *at <= tail
+                && self.configs[index + 1..].iter().any(|(later, other)| *later <= tail && other.track == track);
+            if replaced {
+                self.configs.remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        self.configs.push((seq, frame.clone()));
+    }
+
+    /// A GOP over a bound is dropped: joiners wait for the next keyframe.
+    fn drop_oversized_gop(&mut self, now: Instant) -> Option<u64> {
+        let key = self.key?;
+        let frames = self.head - key;
+        let over = frames > self.cache.frames as u64
+            || self.bytes_behind(key) > self.cache.bytes as u64
+            || self.age(key, now) > self.cache.age;
+        if !over {
+            return None;
+        }
+        self.key = None;
+        // A cache that is switched off drops nothing that anybody was promised.
+        (self.cache.frames > 0).then_some(frames)
+    }
+
+    /// Lets go of what neither the cache nor the lag window needs.
+    fn trim(&mut self, now: Instant) {
+        let keep = self.key.unwrap_or(self.head);
+        while self.tail < keep {
+            let young = self.age(self.tail, now) <= self.keep_age;
+            let fits = self.head - self.tail <= self.frames_max() && self.bytes_held() <= self.bytes_max();
+            if young && fits {
+                break;
+            }
+            self.drop_tail();
+        }
+        while self.gaps.front().is_some_and(|(seq, _)| *seq < self.tail) {
+            self.gaps.pop_front();
+        }
+    }
+
+    fn drop_tail(&mut self) {
+        let slot = self.slot(self.tail);
+        self.slots[slot] = None;
+        self.tail += 1;
+    }
+
+    /// All slots are in use: trims, or doubles the ring. The bounds of cache and lag window stop the growth.
+    fn make_room(&mut self, now: Instant) {
+        self.trim(now);
+        if self.head - self.tail < self.slots.len() as u64 {
+            return;
+        }
+        let longer = (self.slots.len() * 2).max(FIRST_SLOTS);
+        let mut slots: Vec<Option<Entry>> = Vec::with_capacity(longer);
+        slots.resize_with(longer, || None);
+        let mask = longer - 1;
+        for seq in self.tail..self.head {
+            let slot = self.slot(seq);
+            slots[index(seq) & mask] = self.slots[slot].take();
+        }
+        self.slots = slots;
+    }
+
+    const fn frames_max(&self) -> u64 {
+        if self.cache.frames > LAG_FRAMES_MIN { self.cache.frames as u64 } else { LAG_FRAMES_MIN as u64 }
+    }
+
+    const fn bytes_max(&self) -> u64 {
+        if self.cache.bytes > LAG_BYTES_MIN { self.cache.bytes as u64 } else { LAG_BYTES_MIN as u64 }
+    }
+
+    fn entry(&self, seq: u64) -> Option<&Entry> {
+        if seq < self.tail || seq >= self.head {
+            return None;
+        }
+        self.slots[self.slot(seq)].as_ref()
+    }
+
+    const fn slot(&self, seq: u64) -> usize {
+        index(seq) & (self.slots.len().wrapping_sub(1))
+    }
+}
+
+/// Slots of a log that has its first frame: an idle stream stays below 8 kB.
+const FIRST_SLOTS: usize = 32;
+/// Frames that may be kept for those who lag although the GOP cache is smaller.
+const LAG_FRAMES_MIN: usize = 1024;
+/// Bytes that may be kept for those who lag although the GOP cache is smaller.
+const LAG_BYTES_MIN: usize = 8 * 1024 * 1024;
+
+const _: () = assert!(TRACKS_MAX <= 16 && FIRST_SLOTS.is_power_of_two());
+
+pub(crate) const fn track_bit(track: TrackId) -> u16 {
+    1 << (track.0 & 15)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "masked by the ring's length right after")]
+const fn index(seq: u64) -> usize {
+    seq as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{Codec, Timestamp};
+    use bytes::Bytes;
+
+    fn at(ms: u64) -> Instant {
+        Instant(ms * 1_000_000)
+    }
+
+    fn frame(kind: FrameKind, ms: u64) -> Frame {
+        let time = Timestamp::from_millis(i64::try_from(ms).unwrap());
+        let mut frame = match kind {
+            FrameKind::Audio => Frame::audio(Codec::Aac, time, Bytes::from_static(&[0; 10])),
+            FrameKind::Config => Frame::config(Codec::H264, time, Bytes::copy_from_slice(&ms.to_be_bytes())),
+            _ => Frame::video(Codec::H264, kind == FrameKind::Key, time, time, Bytes::from_static(&[0; 100])),
+        };
+        frame.origin = at(ms);
+        frame
+    }
+
+    fn log(frames: usize) -> StreamLog {
+        let cache = GopCache { frames, bytes: 1_000_000, age: Duration::from_secs(60) };
+        StreamLog::new(cache, Duration::from_millis(100))
+    }
+
+    #[test]
+    fn a_joiner_starts_at_the_newest_keyframe_with_its_configuration() {
+        let mut log = log(100);
+        log.append(at(0), frame(FrameKind::Config, 0));
+        log.append(at(1), frame(FrameKind::Key, 1));
+        log.append(at(2), frame(FrameKind::Delta, 2));
+        log.append(at(3), frame(FrameKind::Config, 3));
+        let second = log.append(at(4), frame(FrameKind::Key, 4));
+        log.append(at(5), frame(FrameKind::Config, 5));
+        assert_eq!(log.key(), Some(second.seq));
+        let in_force: Vec<_> = log.configs(0, second.seq).map(|frame| frame.dts.as_millis()).collect();
+        assert_eq!(in_force, [3], "the version of that keyframe, not the first and not the newest");
+        assert_eq!(log.configs(4, second.seq).count(), 0, "who has it already gets it not again");
+    }
+
+    #[test]
+    fn a_gop_over_its_bound_is_dropped_and_told_and_the_next_keyframe_opens_a_new_one() {
+        let mut log = log(10);
+        log.append(at(0), frame(FrameKind::Key, 0));
+        let mut told = None;
+        for ms in 1..=10 {
+            told = told.or(log.append(at(ms), frame(FrameKind::Delta, ms)).gop_dropped);
+        }
+        assert_eq!((told, log.key()), (Some(11), None));
+        let next = log.append(at(11), frame(FrameKind::Key, 11));
+        assert_eq!(log.key(), Some(next.seq));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_age_of_lag_and_by_the_gop_whatever_is_appended() {
+        let mut log = log(50);
+        for ms in 0..10_000 {
+            let kind = if ms % 30 == 0 { FrameKind::Key } else { FrameKind::Delta };
+            log.append(at(ms), frame(kind, ms));
+            assert!(log.head() - log.tail() <= 102, "100 ms of lag or one GOP of 30");
+            assert!(log.key().is_some_and(|key| key >= log.tail()));
+        }
+        assert!(log.slots.len() <= 128);
+    }
+
+    #[test]
+    fn configuration_versions_do_not_pile_up() {
+        let mut log = log(50);
+        for ms in 0..5_000 {
+            let kind = if ms % 2 == 0 { FrameKind::Config } else { FrameKind::Key };
+            log.append(at(ms), frame(kind, ms));
+        }
+        assert!(log.configs.len() < 120, "{}", log.configs.len());
+        assert_eq!(log.current_configs().count(), 1);
+    }
+
+    #[test]
+    fn distance_is_told_in_bytes_and_age() {
+        let mut log = log(50);
+        log.append(at(0), frame(FrameKind::Key, 0));
+        log.append(at(40), frame(FrameKind::Delta, 40));
+        log.append(at(41), frame(FrameKind::Audio, 41));
+        assert_eq!(log.bytes_behind(1), 110);
+        assert_eq!(log.age(0, at(50)), Duration::from_millis(50));
+        assert_eq!((log.bytes_behind(3), log.age(3, at(50))), (0, Duration::ZERO));
+    }
+}

@@ -1,0 +1,151 @@
+//! What an application promises its streams.
+
+use std::time::Duration;
+
+use crate::protocol::Merge;
+
+/// An application: the first part of a stream's key, and how its streams behave.
+///
+/// The name `*` is a template: any application that is not named otherwise exists as it says.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AppSpec {
+    /// The application's name, or `*`.
+    pub name: Box<str>,
+    /// What is kept for joiners.
+    pub gop_cache: GopCache,
+    /// How far behind a subscriber may be.
+    pub lag: LagPolicy,
+    /// How frames are gathered into sends, unless a viewer says otherwise.
+    pub merge: Merge,
+    /// How long a stream outlives its publisher's connection, with its players waiting.
+    pub republish_grace: Duration,
+    /// What a player of a stream without a publisher gets.
+    pub absent: Absent,
+    /// What happens to a second publisher of a live name.
+    pub conflict: Conflict,
+}
+
+impl AppSpec {
+    /// An application with the defaults: GOP cache on, three seconds of lag, audio rides with video, no grace,
+    /// absent streams and second publishers refused.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            gop_cache: GopCache::default(),
+            lag: LagPolicy::default(),
+            merge: Merge::default(),
+            republish_grace: Duration::ZERO,
+            absent: Absent::Refuse,
+            conflict: Conflict::Refuse,
+        }
+    }
+
+    /// Sets what is kept for joiners.
+    #[must_use]
+    pub const fn gop_cache(mut self, cache: GopCache) -> Self {
+        self.gop_cache = cache;
+        self
+    }
+
+    /// Sets how far behind a subscriber may be.
+    #[must_use]
+    pub const fn lag(mut self, lag: LagPolicy) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// Sets how frames are gathered into sends.
+    #[must_use]
+    pub const fn merge(mut self, merge: Merge) -> Self {
+        self.merge = merge;
+        self
+    }
+
+    /// Sets how long a stream outlives its publisher.
+    #[must_use]
+    pub const fn republish_grace(mut self, grace: Duration) -> Self {
+        self.republish_grace = grace;
+        self
+    }
+
+    /// Sets what a player of an absent stream gets.
+    #[must_use]
+    pub const fn absent(mut self, absent: Absent) -> Self {
+        self.absent = absent;
+        self
+    }
+
+    /// Sets what happens to a second publisher.
+    #[must_use]
+    pub const fn conflict(mut self, conflict: Conflict) -> Self {
+        self.conflict = conflict;
+        self
+    }
+}
+
+/// Bounds of what is kept since the newest keyframe. A GOP that exceeds one is dropped and counted, and joiners
+/// wait for the next keyframe; subscribers at the live edge notice nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GopCache {
+    /// Frames of all tracks together; 0 switches the cache off.
+    pub frames: usize,
+    /// Payload bytes.
+    pub bytes: usize,
+    /// Age of the keyframe.
+    pub age: Duration,
+}
+
+impl GopCache {
+    /// Nothing is kept: a joiner waits for the next keyframe.
+    pub const OFF: Self = Self { frames: 0, bytes: 0, age: Duration::ZERO };
+}
+
+impl Default for GopCache {
+    fn default() -> Self {
+        Self { frames: 4096, bytes: 48 * 1024 * 1024, age: Duration::from_secs(60) }
+    }
+}
+
+/// How far behind a subscriber may be, and when it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LagPolicy {
+    /// The oldest frame that is still sent. Beyond it the subscriber skips to the newest keyframe.
+    pub max_age: Duration,
+    /// Payload bytes that may wait for one subscriber.
+    pub max_bytes: u64,
+    /// The window in which skipped time is added up, and the longest time without any progress.
+    pub evict_window: Duration,
+    /// Skipped media time within the window at which the subscriber is evicted.
+    pub evict_lost: Duration,
+}
+
+impl Default for LagPolicy {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(3),
+            max_bytes: 16 * 1024 * 1024,
+            evict_window: Duration::from_secs(10),
+            evict_lost: Duration::from_secs(9),
+        }
+    }
+}
+
+/// What a player of a stream without a publisher gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// An error at once.
+    Refuse,
+    /// The stream, if its publisher comes within this time.
+    Wait(Duration),
+}
+
+/// What happens to a second publisher of a live name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It is refused.
+    Refuse,
+    /// It takes over, and the first is closed.
+    TakeOver,
+}
