@@ -1,7 +1,5 @@
 //! What is published: a few seconds of moving picture and noise per codec, encoded once, so that a test itself
 //! costs no encoder.
-//!
-//! Every packet differs from every other one, so that its bytes tell which one it is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,11 +94,5 @@ fn encode(tool: Tool, name: &str, seconds: u32, codecs: &str) -> Media {
     fs::rename(&partial, &path).expect("the media can be put in its place");
 
     let published = packets_of(&ffmpeg, &path);
-    for track in published.tracks() {
-        let mut sums: Vec<_> = track.packets.iter().map(|packet| (packet.size, packet.sum)).collect();
-        sums.sort_unstable();
-        sums.dedup();
-        assert_eq!(sums.len(), track.packets.len(), "{name}: two packets of {} are alike", track.codec);
-    }
     Media { path, ffmpeg, enhanced: tool == Tool::FfmpegNew, published }
 }
