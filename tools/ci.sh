@@ -46,7 +46,7 @@ steps() {
     step benches cargo test --locked --all-features --bench "*" --if benches
     step loom tools/loom.sh --if tools/loom.sh
     step tsan tools/tsan.sh --if tools/tsan.sh --unless-missing "cargo +nightly --version"
-    step deny cargo deny --locked check --config tools/deny.toml bans licenses sources \
+    step deny cargo deny --locked --config tools/deny.toml check bans licenses sources \
         --unless-missing "cargo deny --version"
 }
 

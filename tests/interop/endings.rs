@@ -14,7 +14,7 @@ fn players_end_by_themselves_when_the_publisher_is_killed() {
     let mut publisher = world.publish(media, "live/killed");
     publisher.wait_until_sent(Duration::from_millis(2500));
     let mut player = world.play(&media.ffmpeg, "live/killed");
-    publisher.wait_until_sent(Duration::from_secs(4));
+    player.wait_until_it_gets_something();
 
     publisher.process.kill();
 

@@ -26,7 +26,8 @@ impl Packet {
 /// One stream of a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Track {
-    pub(crate) video: bool,
+    /// `video`, `audio`, or something that nobody published.
+    pub(crate) kind: String,
     pub(crate) codec: String,
     /// `320x180`, of video.
     pub(crate) size: Option<String>,
@@ -66,22 +67,25 @@ impl Capture {
     }
 
     pub(crate) fn video(&self) -> &Track {
-        self.only(true)
+        self.only("video")
     }
 
     pub(crate) fn audio(&self) -> &Track {
-        self.only(false)
+        self.only("audio")
     }
 
     pub(crate) fn tracks(&self) -> &[Track] {
         &self.tracks
     }
 
-    fn only(&self, video: bool) -> &Track {
-        let mut found = self.tracks.iter().filter(|track| track.video == video && !track.packets.is_empty());
+    /// The one track of a kind. There must be no other kinds: a player that is shown a stream which it does not know,
+    /// out of a stray data message, may wait for it for ever.
+    fn only(&self, kind: &str) -> &Track {
+        let known = |track: &Track| track.kind == "video" || track.kind == "audio";
+        let mut found = self.tracks.iter().filter(|track| track.kind == kind);
         match (found.next(), found.next()) {
-            (Some(track), None) => track,
-            _ => panic!("not exactly one track with video = {video} in {:?}", self.summary()),
+            (Some(track), None) if self.tracks.iter().all(known) => track,
+            _ => panic!("one track of {kind}, and only audio and video, should be in {:?}", self.summary()),
         }
     }
 
@@ -105,7 +109,15 @@ impl Track {
 
     fn run_of(&self, published: &Self) -> Result<Run, String> {
         let head = self.packets.first().ok_or("no packet was received")?;
-        let first = position(&published.packets, head).ok_or("the first packet received was never published")?;
+        // Some codecs have packets that are alike.
+        let starts = (0..published.packets.len()).filter(|start| head.is_copy_of(&published.packets[*start]));
+        let mut runs = starts.map(|first| self.run_from(first, published));
+        let likely = runs.next().ok_or("the first packet received was never published")?;
+        likely.or_else(|why| runs.find_map(Result::ok).ok_or(why))
+    }
+
+    fn run_from(&self, first: usize, published: &Self) -> Result<Run, String> {
+        let head = &self.packets[0];
         let offset = wire(head.dts - published.packets[first].dts);
         for (nth, packet) in self.packets.iter().enumerate() {
             let wanted = published.packets.get(first + nth);
@@ -154,7 +166,7 @@ fn read_header(header: &str, tracks: &mut BTreeMap<usize, Track>) {
     let Ok(stream) = stream.parse() else { return };
     let track = tracks.entry(stream).or_default();
     match name {
-        "media_type" => track.video = value == "video",
+        "media_type" => value.clone_into(&mut track.kind),
         "codec_id" => value.clone_into(&mut track.codec),
         "dimensions" => track.size = Some(value.to_owned()),
         "sample_rate" => track.sample_rate = value.parse().ok(),

@@ -53,11 +53,7 @@ fn gstreamer_publishes_with_chunks_of_4096_bytes_as_obs_does() {
     let mut player = wait_for("that the stream can be played", SOON, || {
         publisher.assert_running();
         let mut player = world.play(&ffmpeg, "live/gst");
-        wait_for("that the player gets something or ends", SOON, || {
-            let listed = !player.so_far().tracks().is_empty();
-            (listed || player.process.try_wait().is_some()).then_some(listed)
-        })
-        .then_some(player)
+        player.gets_something().then_some(player)
     });
     world.assert_decodes(&ffmpeg, "live/gst", "1");
     publisher.succeed(SOON);

@@ -19,7 +19,7 @@ fn sigterm_tells_the_players_and_ends_the_server_with_success() {
     let mut publisher = world.publish(media, "live/drain");
     publisher.wait_until_sent(Duration::from_secs(1));
     let mut player = world.play(&media.ffmpeg, "live/drain");
-    publisher.wait_until_sent(Duration::from_millis(2500));
+    player.wait_until_it_gets_something();
 
     world.server.signal("TERM");
 

@@ -3,6 +3,8 @@
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// A program that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Tool {
                 Some(path) => Some(PathBuf::from(path)).filter(|path| path.is_file()),
                 None => in_cache(),
             },
-            Self::Gstreamer => in_path("gst-launch-1.0"),
+            Self::Gstreamer => has_elements().then(|| in_path("gst-launch-1.0"))?,
             Self::Rtmpdump => in_path("rtmpdump"),
             Self::Nginx => {
                 in_path("nginx").or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()))
@@ -61,6 +63,19 @@ pub(crate) fn skip(why: &str) {
 
 fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+/// Whether GStreamer has what the tests use. The first call on a machine makes GStreamer look through its plugins,
+/// which takes seconds: better here than while a stream is running.
+fn has_elements() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    let elements =
+        "rtmp2src rtmpsrc rtmp2sink flvdemux flvmux h264parse avdec_h264 x264enc aacparse avdec_aac voaacenc";
+    let exists = |name: &str| {
+        let mut inspect = Command::new("gst-inspect-1.0");
+        inspect.args(["--exists", name]).output().is_ok_and(|output| output.status.success())
+    };
+    *FOUND.get_or_init(|| elements.split(' ').all(exists))
 }
 
 /// The binary inside the Python package `imageio-ffmpeg`, in the virtual environment that `.ci/run` makes.

@@ -100,7 +100,9 @@ impl World {
     /// Decodes so many seconds of a stream and fails the test if there is anything to complain about.
     pub(crate) fn assert_decodes(&self, ffmpeg: &Path, stream: &str, seconds: &str) {
         let mut command = Command::new(ffmpeg);
-        command.args(["-v", "error", "-nostdin", "-i", &self.url(stream), "-t", seconds, "-f", "null", "-"]);
+        command.args(["-v", "error", "-nostdin", "-i", &self.url(stream), "-t", seconds]);
+        // With the time base of the frame rate ffmpeg itself would round two pictures to one time, and complain.
+        command.args(["-enc_time_base:v", "1/1000", "-f", "null", "-"]);
         let mut decoder = Process::start(&self.dir, "decoder", &mut command);
         decoder.succeed(SOON);
         assert_eq!(decoder.stderr(), "", "the decoder complains");
@@ -163,6 +165,19 @@ impl Player {
         self.process.succeed(limit);
         assert_eq!(self.process.stderr(), "", "the player complains");
         self.so_far()
+    }
+
+    /// Waits until it has listed a packet; `false` if it ended before.
+    pub(crate) fn gets_something(&mut self) -> bool {
+        wait_for("that the player gets something or ends", SOON, || {
+            let gets = self.so_far().tracks().iter().any(|track| !track.packets.is_empty());
+            (gets || self.process.try_wait().is_some()).then_some(gets)
+        })
+    }
+
+    /// The same, where it must.
+    pub(crate) fn wait_until_it_gets_something(&mut self) {
+        assert!(self.gets_something(), "the player ended without a packet");
     }
 
     /// What it has received until now.
