@@ -235,8 +235,9 @@ fn members(out: &mut Vec<u8>, inner: &[(Box<str>, Value)]) {
 
 /// A text behind 16 bits of length, cut to what they can tell.
 fn short(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+    let max = usize::from(u16::MAX).min(text.len());
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let bytes = text.get(..end).unwrap_or_default().as_bytes();
     out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
     out.extend_from_slice(bytes);
 }

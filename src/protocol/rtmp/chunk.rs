@@ -116,9 +116,11 @@ impl From<&Limits> for ChunkLimits {
 pub struct ChunkReader {
     limits: ChunkLimits,
     chunk_size: u32,
-    /// Headers seen, the most recently used last; at most `limits.chunk_streams`.
+    /// Chunk streams with their last header; at most `limits.chunk_streams`.
     streams: Vec<ChunkStream>,
-    /// The stream whose chunk is being read, as an index of `streams`: always the last.
+    /// The stream of the chunk that is read now or was read last, as an index of `streams`.
+    current: usize,
+    /// Whether a chunk is being read; else the next byte begins a header.
     in_chunk: bool,
     /// Payload bytes of that chunk still to come.
     chunk_left: u32,
@@ -131,16 +133,20 @@ pub struct ChunkReader {
     /// Offset of the next byte in the connection's input.
     at: u64,
     headers: u32,
+    /// All headers so far: the clock by which a chunk stream is idle.
+    clock: u64,
     gather: Gather,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ChunkStream {
     csid: u32,
     kind: u8,
     stream: u32,
     length: u32,
     timestamp: u32,
+    /// When its last header was, by the reader's clock.
+    used: u64,
     /// What a type-3 header that begins a message adds.
     delta: u32,
     /// The 32-bit field of the last header, if it had one: type-3 chunks repeat it.
@@ -170,6 +176,7 @@ impl ChunkReader {
             limits,
             chunk_size: CHUNK_SIZE_DEFAULT,
             streams: Vec::new(),
+            current: 0,
             in_chunk: false,
             chunk_left: 0,
             stash: [0; HEADER_BYTES_MAX],
@@ -177,6 +184,7 @@ impl ChunkReader {
             partial_bytes: 0,
             at,
             headers: 0,
+            clock: 0,
             gather: Gather::default(),
         }
     }
@@ -260,7 +268,7 @@ impl ChunkReader {
             (0 | 1, _) => return Ok(None),
             (id, _) => (u32::from(id), 1),
         };
-        let last = self.streams.iter().rev().find(|s| s.csid == csid);
+        let last = self.streams.iter().find(|s| s.csid == csid);
         let Some(rest) = bytes.get(basic..) else { return Ok(None) };
 
         let (time, length, kind, stream, fields) = match (fmt, rest, last) {
@@ -307,7 +315,10 @@ impl ChunkReader {
 
     fn begin_chunk(&mut self, header: &Header) -> Result<(), ChunkError> {
         self.headers = self.headers.saturating_add(1);
-        let mut stream = self.take_stream(header.csid)?;
+        self.clock = self.clock.saturating_add(1);
+        self.current = self.index_of(header.csid)?;
+        let Some(stream) = self.streams.get_mut(self.current) else { return Ok(()) };
+        stream.used = self.clock;
         if stream.partial.is_some() {
             if header.fmt != 3 {
                 // Taking a new length for a buffer that is half full was FFmpeg ticket 10191.
@@ -336,12 +347,11 @@ impl ChunkReader {
         let left = stream.length.saturating_sub(u32::try_from(done).unwrap_or(u32::MAX));
         self.chunk_left = left.min(self.chunk_size);
         self.in_chunk = true;
-        self.streams.push(stream);
         Ok(())
     }
 
     fn take_payload(&mut self, input: &mut Bytes) -> Result<Option<Message>, ChunkError> {
-        let Some(stream) = self.streams.last_mut() else { return Ok(None) };
+        let Some(stream) = self.streams.get_mut(self.current) else { return Ok(None) };
         let length = usize::try_from(stream.length).unwrap_or(usize::MAX);
         let chunk_left = usize::try_from(self.chunk_left).unwrap_or(usize::MAX);
         let n = chunk_left.min(input.len());
@@ -400,20 +410,23 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// Takes the stream out of the table, or a new one; it goes back to the end of it.
-    fn take_stream(&mut self, csid: u32) -> Result<ChunkStream, ChunkError> {
-        if let Some(index) = self.streams.iter().rposition(|s| s.csid == csid) {
-            return Ok(self.streams.remove(index));
+    /// Where this chunk stream is in the table; a new one takes the place of one that is idle if need be.
+    fn index_of(&mut self, csid: u32) -> Result<usize, ChunkError> {
+        if let Some(index) = self.streams.iter().position(|s| s.csid == csid) {
+            return Ok(index);
         }
-        if self.streams.len() >= self.limits.chunk_streams.max(1) {
-            // The id may be any, the count may not (nginx-rtmp refuses csid 64 of real encoders): the header
-            // that was idle for the longest time is forgotten, and if none is idle there are too many.
-            let Some(idle) = self.streams.iter().position(|s| s.partial.is_none()) else {
-                return Err(ChunkError::Limit(Limit::ChunkStreams));
-            };
-            self.streams.remove(idle);
+        let stream = ChunkStream { csid, ..ChunkStream::default() };
+        let index = self.streams.len();
+        if index < self.limits.chunk_streams.max(1) {
+            self.streams.push(stream);
+            return Ok(index);
         }
-        Ok(ChunkStream { csid, kind: 0, stream: 0, length: 0, timestamp: 0, delta: 0, extended: None, partial: None })
+        // The id may be any, the count may not (nginx-rtmp refuses csid 64 of real encoders): the header that
+        // was idle for the longest time is forgotten, and if none is idle there are too many.
+        let idle = self.streams.iter_mut().enumerate().filter(|(_, s)| s.partial.is_none());
+        let (index, longest) = idle.min_by_key(|(_, s)| s.used).ok_or(ChunkError::Limit(Limit::ChunkStreams))?;
+        *longest = stream;
+        Ok(index)
     }
 
     fn advance(&mut self, input: &mut Bytes, n: usize) {

@@ -182,7 +182,9 @@ impl Connection {
                 let reset = command.arguments.get(3).and_then(Value::as_bool).unwrap_or(true);
                 self.set_state(id, StreamState::AskedToPlay { reset });
                 self.waiting = Some(id);
-                let format = Format { stream: id, multitrack: self.multitrack }.to_number();
+                // FFmpeg knows multitrack and does not say so: its user can.
+                let multitrack = self.multitrack || credentials.param("multitrack") == Some("1");
+                let format = Format { stream: id, multitrack }.to_number();
                 let options = play_options(&credentials);
                 let request = PlayRequest { handle: id, key, credentials, format, options };
                 turn.output(Output::Play(Box::new(request)));

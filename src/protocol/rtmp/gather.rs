@@ -67,3 +67,48 @@ impl Gather {
         length.min(self.longest).min(PREPARED_BYTES_MAX).max(self.shared.max(FIRST_BYTES))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: usize = 0x00FF_FFFF;
+
+    #[test]
+    fn what_is_declared_is_not_allocated() {
+        assert!(Gather::default().begin(&[1], LONGEST, true).capacity() <= FIRST_BYTES);
+        // Nor after a long message, beyond what may be prepared, nor for more than one message at a time.
+        let mut gather = Gather::default();
+        let long = gather.begin(&[0; 4 << 20], 4 << 20, true);
+        let _ = gather.finish(long);
+        assert!(gather.begin(&[1], LONGEST, true).capacity() <= PREPARED_BYTES_MAX);
+        assert!(gather.begin(&[1], LONGEST, false).capacity() <= SHARED_BYTES);
+    }
+
+    #[test]
+    fn a_buffer_grows_with_the_bytes_that_came() {
+        let mut gather = Gather::default();
+        let mut buffer = gather.begin(&[0; 100], LONGEST, true);
+        while buffer.len() < 1 << 20 {
+            gather.append(&mut buffer, &[7; 1000], LONGEST);
+            assert!(buffer.capacity() <= (2 * buffer.len()).max(FIRST_BYTES));
+        }
+        let length = buffer.len();
+        assert_eq!(gather.finish(buffer).len(), length);
+    }
+
+    #[test]
+    fn messages_of_the_same_length_share_buffers() {
+        let mut gather = Gather::default();
+        let mut end = std::ptr::null();
+        let mut apart = 0;
+        for _ in 0..100 {
+            let mut buffer = gather.begin(&[1; 4_000], 8_000, true);
+            gather.append(&mut buffer, &[2; 4_000], 8_000);
+            let payload = gather.finish(buffer);
+            apart += usize::from(payload.as_ptr() != end);
+            end = payload.as_ptr_range().end;
+        }
+        assert!(apart <= 20, "{apart} allocations");
+    }
+}

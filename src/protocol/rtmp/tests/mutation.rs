@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::split::{player, publisher};
+use super::split::{player, publisher, told};
 use super::*;
 use crate::media::{Timestamp, TrackId};
 use crate::protocol::rtmp::amf::{self, Decoder};
@@ -172,5 +172,40 @@ fn a_handshake_survives_bytes_that_are_nearly_right() {
             }
         }
         assert!(out.is_empty() || out.len() == 1 + 2 * PACKET_BYTES);
+    }
+}
+
+/// What a fuzzer found once, and seeds for the next run.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fuzz/corpus").join(target);
+    // The folder is no part of the published package.
+    let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+    files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+fn what_a_fuzzer_found_once_is_survived_for_ever() {
+    for data in corpus("rtmp_session") {
+        let Some((cuts, bytes)) = data.split_first_chunk::<8>() else { continue };
+        let cuts = cuts.map(|cut| usize::from(cut) * 16 + 1);
+        let _ = told(&Bytes::copy_from_slice(bytes), &cuts);
+    }
+    for data in corpus("rtmp_handshake") {
+        let Some((cut, bytes)) = data.split_first() else { continue };
+        let mut server = Server::new([1, 2, 3, 4]);
+        for piece in bytes.chunks(usize::from(*cut) * 16 + 1) {
+            if server.handle(&mut Bytes::copy_from_slice(piece), &mut Vec::new()) != Ok(false) {
+                break;
+            }
+        }
+    }
+    for data in corpus("amf0") {
+        let mut values = Decoder::new(&data);
+        let mut written = Vec::new();
+        while let Ok(Some(value)) = values.value() {
+            amf::encode(&mut written, &value);
+        }
+        let mut again = Decoder::new(&written);
+        while again.value().unwrap().is_some() {}
     }
 }

@@ -70,6 +70,14 @@ fn a_player_may_ask_for_less_delay_or_fewer_sends() {
 }
 
 #[test]
+fn a_viewer_may_say_that_its_player_knows_multitrack() {
+    let mut peer = Peer::connected();
+    peer.command(0, "createStream", 2.0, &[Value::Null]).unwrap();
+    peer.command(1, "play", 0.0, &[Value::Null, Value::string("name?multitrack=1")]).unwrap();
+    assert!(Format::from_number(peer.play_request().format).multitrack);
+}
+
+#[test]
 fn an_enhanced_client_is_answered_in_kind() {
     let mut peer = Peer::shaken();
     peer.connect(&[
