@@ -201,7 +201,7 @@ impl<E: Env> Outlets<'_, E> {
     /// Offers everything from the group's edge on to all who stand there. `false` if the budget ended first.
     fn flush_cohort(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
         let from = group.edge;
-        let (mut to, mut visited) = group.under_way.unwrap_or((log.head(), 0));
+        let (mut to, mut visited) = group.under_way.unwrap_or_else(|| (log.head(), 0));
         let mut slices = Slices::new();
         let mut payload = 0;
         if let Some(packets) = &mut group.packets {
@@ -337,10 +337,7 @@ impl<E: Env> Outlets<'_, E> {
         }
         match verdict {
             LagVerdict::Evict => return Served::Gone(Reason::Lag),
-            LagVerdict::Wait => {
-                sub.cursor.catch_up(sub.cursor.next(), edge);
-                return Served::Waits;
-            }
+            LagVerdict::Wait => return Served::Waits,
             LagVerdict::Deliver => {}
         }
         match (&sub.target, packets) {

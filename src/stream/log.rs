@@ -379,7 +379,8 @@ mod tests {
         log.append(at(0), frame(FrameKind::Key, 0));
         let mut told = None;
         for ms in 1..=10 {
-            told = told.or(log.append(at(ms), frame(FrameKind::Delta, ms)).gop_dropped);
+            let appended = log.append(at(ms), frame(FrameKind::Delta, ms));
+            told = told.or(appended.gop_dropped);
         }
         assert_eq!((told, log.key()), (Some(11), None));
         let next = log.append(at(11), frame(FrameKind::Key, 11));

@@ -9,8 +9,7 @@ use std::time::Duration;
 use super::log::{StreamLog, track_bit};
 use super::spec::LagPolicy;
 use crate::clock::Instant;
-use crate::media::Frame;
-use crate::protocol::Start;
+use crate::media::{Frame, Start};
 
 /// Where a subscriber stands in a log.
 #[derive(Clone, Debug)]
@@ -197,6 +196,10 @@ impl Cursor {
         self.calm = false;
         if self.position == Position::AwaitingKey {
             let Some(start) = self.start_in(log) else { return LagVerdict::Wait };
+            if !self.started {
+                // The GOP it begins with may be older than its budget, above all on a replica that got it just now.
+                self.exempt_until = now + policy.max_age;
+            }
             self.leave_out(log, start);
             self.resume(start, log);
         }
@@ -385,6 +388,19 @@ mod tests {
             }
             assert_eq!(verdicts.contains(&LagVerdict::Evict), evicted, "reads: {reads}");
         }
+    }
+
+    #[test]
+    fn one_who_waited_gets_the_whole_gop_that_comes_however_old_it_is() {
+        let mut log = log();
+        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(20 * SECOND));
+        assert_eq!(cursor.settle(&log, &policy(), Instant(20 * SECOND)), LagVerdict::Wait);
+        for second in 10..=20 {
+            video(&mut log, second == 10, Instant(second * SECOND), TrackId::VIDEO);
+        }
+        let now = Instant(24 * SECOND);
+        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
+        assert_eq!((cursor.next(), cursor.gap()), (0, 0));
     }
 
     #[test]
