@@ -53,6 +53,8 @@ pub(crate) struct Cold {
     pub(crate) queued: bool,
     /// The peer ended its side: read on to the end whatever a read gives.
     pub(crate) read_over: bool,
+    /// A send failed: the connection is gone, and nothing can be said on it.
+    pub(crate) broken: bool,
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
 }
@@ -154,6 +156,13 @@ impl<S> Connection<S> {
         if sent > 0 {
             self.blocked_since = Instant::FAR;
         }
+    }
+
+    /// The socket has failed: nothing more is sent.
+    pub(crate) fn fail(&mut self) {
+        self.writable = false;
+        self.clear = false;
+        self.cold.broken = true;
     }
 
     /// The socket takes no more for now.

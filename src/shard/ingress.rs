@@ -136,7 +136,7 @@ impl<E: Env> Shard<E> {
                         return;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !connection.cold.broken => {
                     connection.cold.readable = false;
                     return;
                 }
@@ -233,6 +233,7 @@ impl<E: Env> Shard<E> {
                 readable: false,
                 queued: false,
                 read_over: false,
+                broken: false,
                 timer_at: Instant::FAR,
             }),
         });
