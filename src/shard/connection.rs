@@ -41,6 +41,8 @@ pub(crate) struct Cold {
     /// Control replies and the rest of a message that was sent in part, in order.
     pub(crate) pending: VecDeque<Bytes>,
     pub(crate) pending_bytes: usize,
+    /// Media among what was put there since it was empty: the rest of one message, and configuration.
+    pub(crate) pending_media: usize,
     pub(crate) bytes_in: u64,
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
@@ -103,6 +105,12 @@ impl<S> Connection<S> {
         }
     }
 
+    /// The same for what no session has asked for.
+    pub(crate) fn push_media(&mut self, bytes: Bytes) {
+        self.cold.pending_media += bytes.len();
+        self.push(bytes);
+    }
+
     /// Sends what waits, as far as the socket takes it. `Ok(true)` if nothing is left.
     pub(crate) fn flush<E: Env<Socket = S>>(&mut self, env: &mut E, now: Instant) -> io::Result<bool> {
         while self.writable && !self.cold.pending.is_empty() {
@@ -145,6 +153,7 @@ impl<S> Connection<S> {
             self.cold.pending_bytes -= first.len();
             self.cold.pending.pop_front();
         }
+        self.cold.pending_media = 0;
         // An idle player holds no buffer.
         self.cold.pending = VecDeque::new();
         sent

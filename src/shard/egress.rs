@@ -587,7 +587,7 @@ fn keep_rest<S>(connection: &mut Connection<S>, packet: &crate::protocol::Packet
         } else {
             Bytes::copy_from_slice(piece)
         };
-        connection.push(bytes);
+        connection.push_media(bytes);
     }
 }
 
@@ -608,7 +608,7 @@ fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &S
             } else {
                 Bytes::copy_from_slice(piece)
             };
-            connection.push(bytes);
+            connection.push_media(bytes);
         });
     }
 }

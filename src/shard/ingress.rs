@@ -225,6 +225,7 @@ impl<E: Env> Shard<E> {
                 phase_since: now.mono,
                 pending: std::collections::VecDeque::new(),
                 pending_bytes: 0,
+                pending_media: 0,
                 bytes_in: 0,
                 rate: RateWindow::default(),
                 plays: Vec::new(),
