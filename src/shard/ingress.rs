@@ -167,8 +167,11 @@ impl<E: Env> Shard<E> {
                 Accepted::Connection(socket, peer) => self.welcome(listener, socket, peer, now),
                 Accepted::Refused => self.refuse(Reason::Limit(Limit::Descriptors)),
                 Accepted::Exhausted => {
-                    // No event will come for those who wait: look again on a timer, and when a connection closes.
-                    self.timers.arm(now.mono + ACCEPT_AGAIN, Due::Accept);
+                    // No event will come for those who wait. One timer looks at all listeners: one for each would
+                    // be as many again at every look.
+                    if !std::mem::replace(&mut self.accepts_again, true) {
+                        self.timers.arm(now.mono + ACCEPT_AGAIN, Due::Accept);
+                    }
                     return;
                 }
                 Accepted::Empty => return,

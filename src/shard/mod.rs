@@ -120,6 +120,8 @@ pub struct Shard<E: Env> {
     next_connection: u64,
     next_ticket: u64,
     next_uid: u64,
+    /// A timer is armed for listeners that ran out of descriptors.
+    accepts_again: bool,
     accept_rate: RateWindow,
     /// Connections refused since that was told last, by reason.
     refusals: Vec<(Reason, u64)>,
@@ -200,6 +202,7 @@ impl<E: Env> Shard<E> {
             next_connection: parts.next_connection,
             next_ticket: 0,
             next_uid: 0,
+            accepts_again: false,
             accept_rate: RateWindow::default(),
             refusals: Vec::new(),
             draining: None,
@@ -426,7 +429,10 @@ impl<E: Env> Shard<E> {
                 Due::Connection(slot, id) => self.connection_due(slot, id, now),
                 Due::Stream(index, uid) => self.stream_due(index, uid, now),
                 Due::Auth(ticket) => self.auth_due(ticket, now),
-                Due::Accept => self.accepting.extend(0..self.shared.listeners.len()),
+                Due::Accept => {
+                    self.accepts_again = false;
+                    self.accepting.extend(0..self.shared.listeners.len());
+                }
                 Due::Source(port) => self.poll_source(port, now),
                 Due::Drain => self.drain_due(now),
                 Due::Second => self.second(now),
