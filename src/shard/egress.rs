@@ -271,7 +271,10 @@ impl<E: Env> Outlets<'_, E> {
                             connection.block(self.now);
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
-                        Err(_) => self.gone.push((sub.place, Reason::Reset)),
+                        Err(_) => {
+                            connection.fail();
+                            self.gone.push((sub.place, Reason::Reset));
+                        }
                     }
                 }
                 Target::Sink(_) | Target::Host(_) | Target::Peer(..) => match self.push_frames(sub, log, to) {
@@ -403,7 +406,10 @@ impl<E: Env> Outlets<'_, E> {
             let sent = match result {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Served::Gone(Reason::Reset),
+                Err(_) => {
+                    connection.fail();
+                    return Served::Gone(Reason::Reset);
+                }
             };
             self.counters.bytes_out += sent as u64;
             connection.took(self.now, sent);
@@ -578,7 +584,7 @@ fn keep_rest<S>(connection: &mut Connection<S>, packet: &crate::protocol::Packet
         } else {
             Bytes::copy_from_slice(piece)
         };
-        connection.push(bytes);
+        connection.push_media(bytes);
     }
 }
 
@@ -599,7 +605,7 @@ fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &S
             } else {
                 Bytes::copy_from_slice(piece)
             };
-            connection.push(bytes);
+            connection.push_media(bytes);
         });
     }
 }

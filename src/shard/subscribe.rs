@@ -294,7 +294,7 @@ impl<E: Env> Shard<E> {
         let ended = plays.iter().position(|play| play.place == place).map(|at| plays.swap_remove(at));
         let who = connection.cold.who.clone();
         if let Some(play) = ended {
-            if reason == Reason::Reset {
+            if connection.cold.broken {
                 self.queue_loss(slot);
             } else {
                 self.queue_task(slot, Input::Ended(play.handle, reason));
@@ -307,8 +307,6 @@ impl<E: Env> Shard<E> {
     fn queue_loss(&mut self, slot: usize) {
         // Reading finds the end, and loses it there.
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.writable = false;
-            connection.clear = false;
             connection.cold.readable = true;
             connection.cold.read_over = true;
         }
