@@ -47,7 +47,7 @@ impl<E: Env> Shard<E> {
         }
         // Frames of the former publisher can't be mixed with this one's GOP.
         restart_readers(stream);
-        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, now.mono);
+        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, claim.line, now.mono);
         stream.source = Source::Home(Box::new(home));
         for shard in claim.interested {
             if shard != self.id {

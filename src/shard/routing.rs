@@ -42,6 +42,8 @@ impl<E: Env> Shard<E> {
             }
             Placed::Taken { held } => self.counters.dts_held += u64::from(held),
         }
+            // Its end is on its way; this came after it.
+            Placed::Ousted => return Ok(()),
         home.qos.record(now.mono, &frame);
         self.counters.frames_in += 1;
         self.counters.payload_in += frame.payload.len() as u64;
