@@ -304,3 +304,8 @@ impl<E: Env> Shard<E> {
         self.forget_if_idle(index);
     }
 }
+        self.follow_successor(index, now);
+    }
+
+    /// Readers here follow when the new home tells that it has the stream; those on other shards ask it themselves.
+    pub(super) fn follow_successor(&mut self, index: usize, now: Now) {

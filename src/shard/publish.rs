@@ -73,7 +73,7 @@ impl<E: Env> Shard<E> {
             return;
         };
         let key = stream.key.clone();
-        self.shared.directory.release(&key, home.generation, home.timeline_end());
+        let released = self.shared.directory.release(&key, home.generation, home.timeline_end());
         if let PublisherRef::Port(port) = home.publisher {
             self.close_port(port, reason);
         }
@@ -84,7 +84,13 @@ impl<E: Env> Shard<E> {
             .reason(reason)
             .totals(home.qos.bytes, now.mono.since(home.started));
         self.tell(fact);
-        self.source_ended(index, reason, grace, now);
+        if released {
+            self.source_ended(index, reason, grace, now);
+        } else {
+            // Another shard has the name already, and its word is on its way: readers here wait for it.
+            self.streams[index].source = Source::Absent { until: Instant::FAR, reason: Reason::TakenOver };
+            self.follow_successor(index, now);
+        }
     }
 
     /// Frames stop coming: those who play wait for the next publisher, or read on to the end.
