@@ -91,9 +91,10 @@ impl<E: Env> Shard<E> {
         let target = Target::Sink(sink);
         let joiner = Joiner { connection, target, format: Format::Frames, options, replica: false };
         let result = self.may_start(&key).and_then(|()| self.subscribe(&key, joiner, now)).map(|_| ());
-        if result.is_ok() {
-            self.tell(Fact::new(FactKind::PlayStart, now, self.id).stream(&key).who(&who));
-        }
+        let kind = if result.is_ok() { FactKind::PlayStart } else { FactKind::PlayRefuse };
+        let mut fact = Fact::new(kind, now, self.id).stream(&key).who(&who);
+        fact.reason = result.err();
+        self.tell(fact);
         let _ = reply.try_send(result);
     }
 
