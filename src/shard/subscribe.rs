@@ -220,6 +220,7 @@ impl<E: Env> Shard<E> {
         }
         let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
+        let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let place = self.places.insert(Place {
             stream: index,
             group: group_index,
@@ -236,8 +237,8 @@ impl<E: Env> Shard<E> {
         if wait_until < Instant::FAR {
             self.arm_stream(index, wait_until);
         }
-        if waits && joiner.options.start == Start::Instant {
-            // Nothing is cached that it could start with.
+        if waits && joiner.options.start == Start::Instant && !under_way {
+            // Nothing is cached that it could start with. (What the home has is under way; it asks for itself.)
             self.want_keyframe(index, now);
         }
         Ok(place)
