@@ -201,8 +201,10 @@ impl<E: Env> Shard<E> {
                         self.queue_task(slot, Input::KeyframeWanted(handle));
                     }
                     PublisherRef::Port(port) => match self.ports.get_mut(port).map(|port| &mut port.feed) {
+                        // The last place is kept for the end: a host that never looks learns of it all the same.
                         Some(Feed::Ring { events, .. }) => {
-                            let _ = events.try_send(PublisherEvent::KeyframeWanted);
+                            let room = events.capacity().is_none_or(|capacity| events.len() + 1 < capacity);
+                            let _ = room.then(|| events.try_send(PublisherEvent::KeyframeWanted));
                         }
                         Some(Feed::Source { source, .. }) => source.on_keyframe_wanted(),
                         None => {}

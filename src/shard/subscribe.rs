@@ -325,7 +325,7 @@ impl<E: Env> Shard<E> {
             end.skipped.fetch_add(gap, Ordering::Relaxed);
             let _ = end.frames.push(Message::Control(Box::new(HostNote::Gap(gap))));
         }
-        // Full or not, the ring's closing tells the end; this message tells why.
+        // Room for both was kept. If the other side is gone nobody wants to know.
         let _ = end.frames.push(Message::Control(Box::new(HostNote::End(reason))));
         let HostEnd { frames, doorbell, who, .. } = end;
         drop(frames);
