@@ -149,7 +149,12 @@ impl Router {
             reply,
             skipped: Arc::clone(&skipped),
         };
-        self.ask(&post, Command::Subscribe(Box::new(request)), &answer)??;
+        self.ask(&post, Command::Subscribe(Box::new(request)), &answer).inspect_err(|reason| {
+            // It was never asked: the seat is counted back here.
+            if *reason == Reason::Limit(Limit::Backlog) {
+                gauge.fetch_sub(1, Ordering::Relaxed);
+            }
+        })??;
         Ok(Subscription::new(key.clone(), connection, post, rx, doorbell, waker, skipped, self.clock))
     }
 
