@@ -21,6 +21,8 @@ pub const SHARDS_MAX: usize = 256;
 pub const PEER_RING_SLOTS: usize = 1024;
 /// Messages in the ring between a host's publisher or subscriber and its shard, unless the host says otherwise.
 pub const HOST_RING_SLOTS: usize = 256;
+/// Slots of a host's ring at least: two of a subscriber's are kept for the marks at its end.
+pub const HOST_RING_SLOTS_MIN: usize = 4;
 /// Slots of a host's ring at most.
 pub const HOST_RING_SLOTS_MAX: usize = 65_536;
 /// Commands from other threads that wait for a shard.

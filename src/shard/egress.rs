@@ -486,6 +486,9 @@ impl<E: Env> Outlets<'_, E> {
             },
             Target::Host(host) => {
                 let Some(end) = self.hosts.get_mut(*host) else { return Err(Reason::PeerClosed) };
+                if !end.frames.has_room(1 + LAST_NOTES) {
+                    return Ok(false);
+                }
                 match end.frames.push(Message::Frame(PackedFrame::pack(frame, 0))) {
                     Ok(()) => self.counters.deliveries += 1,
                     Err(error) => return refused(&error),
@@ -510,7 +513,9 @@ impl<E: Env> Outlets<'_, E> {
             Target::Sink(sink) => sink.on_gap(frames),
             Target::Host(host) => {
                 let Some(end) = self.hosts.get_mut(*host) else { return true };
-                if end.frames.push(Message::Control(Box::new(HostNote::Gap(frames)))).is_err() {
+                if !end.frames.has_room(1 + LAST_NOTES)
+                    || end.frames.push(Message::Control(Box::new(HostNote::Gap(frames)))).is_err()
+                {
                     return false;
                 }
                 end.skipped.fetch_add(frames, std::sync::atomic::Ordering::Relaxed);
@@ -609,6 +614,11 @@ fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &S
         });
     }
 }
+
+/// Slots of a host's ring that are kept for its last notes: frames that are left out at the end, and why it ends.
+const LAST_NOTES: usize = 2;
+
+const _: () = assert!(LAST_NOTES < crate::limits::HOST_RING_SLOTS_MIN);
 
 /// How long a shard sleeps at most while a ring is full: nobody rings when it has room again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(2);

@@ -67,7 +67,6 @@ impl<E: Env> Shard<E> {
 
     /// A peer was restarted: its rings are new, its streams are gone, and so are its replicas.
     pub(super) fn on_rewire(&mut self, peer: ShardId, link: Link, now: Now) {
-        self.mesh.rewire(peer, link);
         let mut replicas = Vec::new();
         let mut orphans = Vec::new();
         for (index, stream) in &mut self.streams {
@@ -82,6 +81,8 @@ impl<E: Env> Shard<E> {
         for place in replicas {
             self.end_subscriber(place, Reason::ShardLost, now);
         }
+        // Not before: the ends of the old links are nothing to the new shard, whose slots are others.
+        self.mesh.rewire(peer, link);
         for index in orphans {
             let Some(stream) = self.streams.get_mut(index) else { continue };
             if matches!(stream.source, Source::Remote { home } if home == peer) {

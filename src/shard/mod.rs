@@ -23,6 +23,7 @@ mod subscribe;
 mod timers;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ use group::Place;
 use host::{HostEnd, Port};
 use ingress::Arena;
 use local::LocalStream;
-use sessions::{Asked, Task};
+use sessions::{Asked, AskedBy, Task};
 use timers::{Due, Timers};
 
 /// How a shard waits when there is nothing to do.
@@ -298,6 +299,12 @@ impl<E: Env> Shard<E> {
         for (_, connection) in &self.connections {
             self.shared.gauges.leave(connection.cold.peer.ip());
         }
+        self.end_sinks_and_sources();
+        for asked in self.asked.values() {
+            if matches!(asked.who, AskedBy::HostSubscribe(_)) {
+                self.shared.gauges.host_subscribers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
         for (_, end) in std::mem::take(&mut self.hosts) {
             self.shared.gauges.host_subscribers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             let HostEnd { frames, doorbell, .. } = end;
@@ -318,6 +325,25 @@ impl<E: Env> Shard<E> {
             next_connection: self.next_connection,
         };
         (parts, links)
+    }
+
+    /// Tells the host's code that ran on a shard that failed. One of them may be what failed: it harms nobody again.
+    fn end_sinks_and_sources(&mut self) {
+        let last_words = |tell: &mut dyn FnMut()| {
+            let _ = catch_unwind(AssertUnwindSafe(tell));
+        };
+        for (_, stream) in &mut self.streams {
+            for sub in stream.groups.iter_mut().flat_map(|group| &mut group.subs) {
+                if let group::Target::Sink(sink) = &mut sub.target {
+                    last_words(&mut || sink.on_end(Reason::ShardLost));
+                }
+            }
+        }
+        for (_, port) in &mut self.ports {
+            if let host::Feed::Source { source, .. } = &mut port.feed {
+                last_words(&mut || source.on_end(Reason::ShardLost));
+            }
+        }
     }
 
     /// The ends of all sessions of a shard that failed.

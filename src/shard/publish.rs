@@ -47,7 +47,7 @@ impl<E: Env> Shard<E> {
         }
         // Frames of the former publisher can't be mixed with this one's GOP.
         restart_readers(stream);
-        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, now.mono);
+        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, claim.line, now.mono);
         stream.source = Source::Home(Box::new(home));
         for shard in claim.interested {
             if shard != self.id {
@@ -73,7 +73,7 @@ impl<E: Env> Shard<E> {
             return;
         };
         let key = stream.key.clone();
-        self.shared.directory.release(&key, home.generation, home.timeline_end());
+        let released = self.shared.directory.release(&key, home.generation, home.timeline_end());
         if let PublisherRef::Port(port) = home.publisher {
             self.close_port(port, reason);
         }
@@ -84,7 +84,13 @@ impl<E: Env> Shard<E> {
             .reason(reason)
             .totals(home.qos.bytes, now.mono.since(home.started));
         self.tell(fact);
-        self.source_ended(index, reason, grace, now);
+        if released {
+            self.source_ended(index, reason, grace, now);
+        } else {
+            // Another shard has the name already, and its word is on its way: readers here wait for it.
+            self.streams[index].source = Source::Absent { until: Instant::FAR, reason: Reason::TakenOver };
+            self.follow_successor(index, now);
+        }
     }
 
     /// Frames stop coming: those who play wait for the next publisher, or read on to the end.
@@ -195,8 +201,10 @@ impl<E: Env> Shard<E> {
                         self.queue_task(slot, Input::KeyframeWanted(handle));
                     }
                     PublisherRef::Port(port) => match self.ports.get_mut(port).map(|port| &mut port.feed) {
+                        // The last place is kept for the end: a host that never looks learns of it all the same.
                         Some(Feed::Ring { events, .. }) => {
-                            let _ = events.try_send(PublisherEvent::KeyframeWanted);
+                            let room = events.capacity().is_none_or(|capacity| events.len() + 1 < capacity);
+                            let _ = room.then(|| events.try_send(PublisherEvent::KeyframeWanted));
                         }
                         Some(Feed::Source { source, .. }) => source.on_keyframe_wanted(),
                         None => {}

@@ -91,9 +91,10 @@ impl<E: Env> Shard<E> {
         let target = Target::Sink(sink);
         let joiner = Joiner { connection, target, format: Format::Frames, options, replica: false };
         let result = self.may_start(&key).and_then(|()| self.subscribe(&key, joiner, now)).map(|_| ());
-        if result.is_ok() {
-            self.tell(Fact::new(FactKind::PlayStart, now, self.id).stream(&key).who(&who));
-        }
+        let kind = if result.is_ok() { FactKind::PlayStart } else { FactKind::PlayRefuse };
+        let mut fact = Fact::new(kind, now, self.id).stream(&key).who(&who);
+        fact.reason = result.err();
+        self.tell(fact);
         let _ = reply.try_send(result);
     }
 
@@ -219,6 +220,7 @@ impl<E: Env> Shard<E> {
         }
         let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
+        let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let place = self.places.insert(Place {
             stream: index,
             group: group_index,
@@ -235,8 +237,8 @@ impl<E: Env> Shard<E> {
         if wait_until < Instant::FAR {
             self.arm_stream(index, wait_until);
         }
-        if waits && joiner.options.start == Start::Instant {
-            // Nothing is cached that it could start with.
+        if waits && joiner.options.start == Start::Instant && !under_way {
+            // Nothing is cached that it could start with. (What the home has is under way; it asks for itself.)
             self.want_keyframe(index, now);
         }
         Ok(place)
@@ -321,7 +323,7 @@ impl<E: Env> Shard<E> {
             end.skipped.fetch_add(gap, Ordering::Relaxed);
             let _ = end.frames.push(Message::Control(Box::new(HostNote::Gap(gap))));
         }
-        // Full or not, the ring's closing tells the end; this message tells why.
+        // Room for both was kept. If the other side is gone nobody wants to know.
         let _ = end.frames.push(Message::Control(Box::new(HostNote::End(reason))));
         let HostEnd { frames, doorbell, who, .. } = end;
         drop(frames);

@@ -25,6 +25,8 @@ pub struct StreamLog {
     bytes_in: u64,
     /// Where a joiner starts: the newest keyframe of the main video track. `tail <= key < head`.
     key: Option<u64>,
+    /// The newest keyframe of the main video track, cached or not: where those go on who were here before it.
+    latest_key: Option<u64>,
     /// Configuration frames, oldest first: for each track at least the one in force at `tail`.
     configs: Vec<(u64, Frame)>,
     /// Frames that are missing before a sequence number, because they never reached this shard. Oldest first.
@@ -64,6 +66,7 @@ impl StreamLog {
             head: 0,
             bytes_in: 0,
             key: None,
+            latest_key: None,
             configs: Vec::new(),
             gaps: VecDeque::new(),
             video: 0,
@@ -89,6 +92,7 @@ impl StreamLog {
         }
         if frame.is_key() && self.is_main_video(frame.track) {
             self.key = Some(seq);
+            self.latest_key = Some(seq);
         }
         let offset = self.bytes_in;
         self.bytes_in += frame.payload.len() as u64;
@@ -117,6 +121,7 @@ impl StreamLog {
             self.drop_tail();
         }
         self.key = None;
+        self.latest_key = None;
         self.gaps.clear();
         self.configs.clear();
         self.video = 0;
@@ -139,6 +144,21 @@ impl StreamLog {
     #[must_use]
     pub const fn key(&self) -> Option<u64> {
         self.key
+    }
+
+    /// The newest keyframe that is held, be it cached for joiners or not.
+    #[must_use]
+    pub fn latest_key(&self) -> Option<u64> {
+        self.latest_key.filter(|key| *key >= self.tail)
+    }
+
+    /// The first keyframe that is held at or after `from`, cached or not.
+    #[must_use]
+    pub fn first_key(&self, from: u64) -> Option<u64> {
+        let latest = self.latest_key().filter(|key| *key >= from)?;
+        let starts = |frame: &Frame| frame.is_key() && self.is_main_video(frame.track);
+        let earlier = (from.max(self.tail)..latest).find(|seq| self.frame(*seq).is_some_and(starts));
+        earlier.or(Some(latest))
     }
 
     /// Whether video frames were seen: without them any frame is a place to start.

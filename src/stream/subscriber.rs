@@ -207,7 +207,7 @@ impl Cursor {
             return LagVerdict::Deliver;
         }
         // The newest keyframe, if going there keeps the promise; else the next one that is published.
-        let key = log.key().filter(|key| *key > self.next && log.age(*key, now) <= policy.max_age);
+        let key = log.latest_key().filter(|key| *key > self.next && log.age(*key, now) <= policy.max_age);
         let target = key.unwrap_or_else(|| log.head());
         let lost = log.age(self.next.max(log.tail()), now).saturating_sub(log.age(target, now));
         self.skips = self.skips.saturating_add(1);
@@ -260,10 +260,12 @@ impl Cursor {
         log.age(self.next, now) > policy.max_age || log.bytes_behind(self.next) > policy.max_bytes
     }
 
-    /// Where one who waits can start: the newest keyframe at or after its place, or any frame without video.
+    /// Where one who waits can start: a keyframe at or after its place, or any frame without video.
     fn start_in(&self, log: &StreamLog) -> Option<u64> {
         if log.has_video() {
-            return log.key().filter(|key| *key >= self.next);
+            // One who skipped goes to the newest; one who has waited for the stream misses nothing of it.
+            let newest = log.latest_key().filter(|key| *key >= self.next);
+            return if self.started { newest } else { log.first_key(self.next) };
         }
         log.has_media().then(|| self.next.max(log.tail()))
     }
@@ -415,6 +417,19 @@ mod tests {
         assert_eq!(cursor.settle(&log, &policy(), Instant(2)), LagVerdict::Deliver);
         let got: Vec<_> = (cursor.next()..log.head()).filter(|seq| cursor.admits(log.frame(*seq).unwrap())).collect();
         assert_eq!(got, [1, 3]);
+    }
+
+    #[test]
+    fn one_who_waited_from_the_start_begins_at_the_first_keyframe_also_without_a_cache() {
+        for cache in [GopCache::default(), GopCache::OFF] {
+            let mut log = StreamLog::new(cache, Duration::from_secs(3));
+            let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
+            for n in 0..4 {
+                video(&mut log, n % 2 == 1, Instant(n), TrackId::VIDEO);
+            }
+            assert_eq!(cursor.settle(&log, &policy(), Instant(4)), LagVerdict::Deliver);
+            assert_eq!((cursor.next(), cursor.gap(), cursor.skipped), (1, 0, 0), "{cache:?}");
+        }
     }
 
     #[test]
