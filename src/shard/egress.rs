@@ -222,7 +222,8 @@ impl<E: Env> Outlets<'_, E> {
             }
             to = seq;
         }
-        let special = log.has_gap(from, to);
+        // What the log has let go of since is left out, and each is told so on its own.
+        let special = log.has_gap(from, to) || from < log.tail();
         let count = group.subs.len();
         while visited < count {
             if *budget == 0 {
