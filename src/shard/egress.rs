@@ -452,9 +452,10 @@ impl<E: Env> Outlets<'_, E> {
                 sub.cursor.take_gap();
             }
             if let Some(from) = sub.cursor.config_owed() {
-                for config in log.configs(from, seq) {
+                for (at, config) in log.configs_at(from, seq) {
                     match self.push_frame(sub, config) {
-                        Ok(true) => {}
+                        // A ring smaller than all of it gets it in pieces, each once.
+                        Ok(true) => sub.cursor.take_config_at(at),
                         Ok(false) => {
                             sub.cursor.catch_up(seq, to);
                             return Served::Full;
