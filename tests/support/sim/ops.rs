@@ -240,7 +240,11 @@ impl World {
         match what {
             1 => self.clients[at].say_garbage(),
             2 => self.clients[at].say(Say::Explode, 0, &[]),
-            _ => self.clients[at].say(Say::Bye, 0, &[]),
+            _ => {
+                self.clients[at].say(Say::Bye, 0, &[]);
+                // What it would send behind that is for nobody.
+                self.clients[at].encoder = None;
+            }
         }
     }
 

@@ -12,7 +12,7 @@
 //! * Decoding times never fall within a track. They are those of the home's log; where another publisher had the name
 //!   before, a shard that is not the home may have moved them behind what its subscribers had seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shardcast::id::StreamKey;
 use shardcast::media::{Frame, FrameKind};
@@ -39,6 +39,8 @@ pub struct Watcher {
     gap: u64,
     told: u64,
     given: BTreeMap<u8, (u32, usize)>,
+    /// Since the start or gap, before the first frame.
+    given_now: BTreeSet<(u32, usize)>,
     /// Tracks that had a keyframe since the start or gap, by bit.
     keyed: u32,
     /// Those that had one before the gap.
@@ -91,6 +93,7 @@ impl Watcher {
             gap: 0,
             told: 0,
             given: BTreeMap::new(),
+            given_now: BTreeSet::new(),
             keyed: 0,
             was_keyed: 0,
             last_dts: [i64::MIN; 16],
@@ -115,11 +118,6 @@ impl Watcher {
     pub fn coarse(mut self) -> Self {
         self.exact_times = false;
         self
-    }
-
-    /// It paused: it goes on as from a start.
-    pub fn restart(&mut self) {
-        self.begin();
     }
 
     /// Frames that it was told are left out so far.
@@ -171,6 +169,7 @@ impl Watcher {
         }
         self.fresh = true;
         self.keyed = 0;
+        self.given_now.clear();
     }
 
     fn check(&mut self, book: &Book, seen: Seen) -> Result<(), String> {
@@ -211,7 +210,7 @@ impl Watcher {
             let publisher = &book.publishers[former as usize];
             let rest = &publisher.placed[self.last.map_or(0, |last| last + 1)..];
             let left_out = rest.iter().filter(|frame| self.must_get(frame)).count() as u64;
-            let known = publisher.home == Some(self.shard) && !self.paused;
+            let known = publisher.home == Some(self.shard);
             if self.marks && known && self.gap < left_out {
                 return Err(format!("{left_out} frames of publisher {former} left out, but only {} told", self.gap));
             }
@@ -243,6 +242,9 @@ impl Watcher {
                 self.begin();
             }
         }
+        if self.marks && self.fresh && !self.given_now.insert((number, position)) {
+            return Err(format!("configuration {position} twice at one start"));
+        }
         self.given.insert(seen.track, (number, position));
         Ok(())
     }
@@ -257,7 +259,6 @@ impl Watcher {
         let left_out = between.iter().filter(|f| f.kind != FrameKind::Config && self.must_get(f)).count() as u64;
         let configs = between.iter().filter(|f| f.kind == FrameKind::Config).count() as u64;
         let gap = std::mem::take(&mut self.gap);
-        let paused = std::mem::take(&mut self.paused);
         if !self.marks {
             if !self.fresh && left_out + configs > 0 {
                 self.begin();
@@ -265,7 +266,7 @@ impl Watcher {
             return Ok(());
         }
         // Before the first frame nothing was promised, but some may have been begun with.
-        if gap < left_out && self.last.is_some() && !paused {
+        if gap < left_out && self.last.is_some() {
             return Err(format!("{left_out} frames left out before {position}, but only {gap} told"));
         }
         let repeats = if publisher.home == Some(self.shard) { 0 } else { REPEATED_CONFIGS };

@@ -293,6 +293,7 @@ impl World {
             let mut net = self.net.borrow_mut();
             net.faults = NetFaults { tells_all: net.faults.tells_all, ..NetFaults::default() };
             net.exhausted_until = 0;
+            net.widen();
         }
         self.cluster.porter.calm();
         for seat in &mut self.cluster.seats {
