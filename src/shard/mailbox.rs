@@ -27,9 +27,7 @@ impl<E: Env> Shard<E> {
                         let slot = frame.slot();
                         if self.is_linked(slot, from) {
                             self.counters.frames_relayed += 1;
-                            let mut frame = frame.unpack(now.mono);
-                            self.streams[slot].timeline.place(&mut frame);
-                            self.append(slot, frame, now);
+                            self.append(slot, frame.unpack(now.mono), now);
                         }
                     }
                     Message::Control(control) => self.on_control(from, *control, now),
