@@ -26,7 +26,7 @@ impl World {
             Op::PeerPlays => self.peer_plays(),
             Op::HostSubscribes => {
                 let (key, shard, options) = (self.any_key(), self.any_shard(), self.options());
-                let slots = self.rng.pick(&[2, 4, 16, 256]);
+                let slots = self.rng.pick(&[4, 16, 256]);
                 if self.subscribers.iter().filter(|host| !host.over).count() < MOST {
                     self.host_subscribe(&key, shard, options, slots);
                 }
