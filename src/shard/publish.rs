@@ -47,10 +47,12 @@ impl<E: Env> Shard<E> {
         if resumes {
             kind = FactKind::Switch;
         }
-        // Frames of the former publisher can't be mixed with this one's GOP.
-        restart_readers(stream);
         let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, claim.line, now.mono);
         stream.source = Source::Home(Box::new(home));
+        // Frames of the former publisher can't be mixed with this one's GOP: here, and on the shards that got them
+        // from here and come back for more.
+        self.end_links(index, Reason::TakenOver, now);
+        restart_readers(&mut self.streams[index]);
         for shard in claim.interested {
             if shard != self.id {
                 let generation = claim.generation;
