@@ -355,6 +355,8 @@ impl<E: Env> Shard<E> {
         if let Some(at) = links.iter().position(|link| *link == self.id) {
             links.swap_remove(at);
         }
+        // Whoever comes now waits for the next publisher: what the former one left is not for them.
+        super::publish::restart_readers(&mut self.streams[index]);
     }
 
     /// A stream's timer: a flush, the end of a wait, of a grace, of a drain.
