@@ -3,22 +3,28 @@
 //! A lone shard under a null world on one pinned thread; frames come from a host publisher's ring. Sinks and sockets
 //! check the number and length of every frame, and the sum of what was right must be the sum of what was sent.
 //! "turn" is everything, the frame's own way into the log included; "fan-out" is less the turn of the same frames
-//! without a subscriber, which is the fixed price of a frame and not of a delivery (`benches/publish.rs`).
+//! without a subscriber, which is the fixed price of a frame and not of a delivery (`benches/publish.rs`). The bare
+//! loops do nothing but what the receivers do: bare cursors on shared frames, the same sinks, the same null sockets.
 //! `cargo bench --bench fanout`.
 
 mod support;
 
 use std::hint::black_box;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use shardcast::clock::Clock;
+use shardcast::extension::FrameSink;
 use shardcast::media::Frame;
 use shardcast::protocol::Merge;
+use shardcast::reason::Reason;
+use shardcast::shard::Env;
 use shardcast::stream::AppSpec;
 use support::{
-    Frames, Lone, Machine, PAYLOAD_BYTES, PlaysAtOnce, Series, Verifier, chunks, key, pin, sequence_of, size,
+    Frames, Lone, Machine, NullEnv, NullSocket, PAYLOAD_BYTES, PlaysAtOnce, Series, Verifier, chunks, key, pin,
+    sequence_of, size,
 };
 
 const SUBSCRIBERS: [usize; 4] = [10, 100, 1_000, 10_000];
@@ -59,12 +65,14 @@ fn main() {
     println!("\n{right} deliveries received and verified");
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "sinks, turn",
     "sinks, fan-out",
     "RTMP players, turn",
     "RTMP players, fan-out",
-    "floor: bare cursors",
+    "bare: cursors",
+    "bare: sinks",
+    "bare: null sockets",
     "crossbeam bounded",
 ];
 
@@ -89,7 +97,9 @@ impl Bench {
                 let (ns, right) = self.players(subscribers, flush);
                 (ns - self.sinks(0, flush).0 / subscribers as f64, right)
             }
-            "floor: bare cursors" => self.floor(subscribers, flush),
+            "bare: cursors" => self.bare_cursors(subscribers, flush),
+            "bare: sinks" => self.bare_sinks(subscribers, flush),
+            "bare: null sockets" => self.bare_sockets(subscribers, flush),
             _ => self.channels(subscribers, flush),
         }
     }
@@ -104,7 +114,7 @@ impl Bench {
         let sum = Arc::new(AtomicU64::new(0));
         lone.publish(key());
         for _ in 0..subscribers {
-            lone.attach(key(), Box::new(Verifier::new(Arc::clone(&sum))));
+            lone.attach(key(), Box::new(Verifier::new(0, Arc::clone(&sum))));
         }
         let mut frames = Frames::new(GOP);
         let ns = self.drive(&mut lone, &mut frames, subscribers, flush);
@@ -123,10 +133,11 @@ impl Bench {
         lone.settle();
         let mut frames = Frames::new(GOP);
         let ns = self.drive(&mut lone, &mut frames, subscribers, flush);
-        let right = lone.totals.right.get();
-        assert_eq!(right, frames.number() * subscribers as u64, "every frame reached every player, in order");
-        assert_eq!(lone.counters().bytes_out, lone.totals.bytes.get());
-        (ns, right)
+        let (deliveries, bytes) = (lone.counters().deliveries, lone.counters().bytes_out);
+        let took = lone.took();
+        assert_eq!(took.right, frames.number() * subscribers as u64, "every frame reached every player, in order");
+        assert_eq!((deliveries, bytes), (took.right, took.bytes));
+        (ns, took.right)
     }
 
     /// Nanoseconds per delivery; per frame if there is no subscriber.
@@ -151,7 +162,7 @@ impl Bench {
     }
 
     /// Cursors on a slice of shared frames: what is left when nothing can go wrong.
-    fn floor(&self, subscribers: usize, flush: u64) -> (f64, u64) {
+    fn bare_cursors(&self, subscribers: usize, flush: u64) -> (f64, u64) {
         struct Reader {
             next: u64,
             right: u64,
@@ -178,6 +189,53 @@ impl Bench {
         let right: u64 = readers.iter().map(|reader| reader.right).sum();
         assert_eq!(right, head * subscribers as u64);
         (ns, right)
+    }
+
+    /// The same sinks called one after the other: what of a delivery is the receiver's own.
+    fn bare_sinks(&self, subscribers: usize, flush: u64) -> (f64, u64) {
+        let sum = Arc::new(AtomicU64::new(0));
+        let mut sinks: Vec<Box<dyn FrameSink>> =
+            (0..subscribers).map(|_| Box::new(Verifier::new(0, Arc::clone(&sum))) as Box<dyn FrameSink>).collect();
+        let mut frames = Frames::new(GOP);
+        let flushes = self.flushes(subscribers, flush);
+        let ns = chunks(self.clock, self.chunks, || {
+            for _ in 0..flushes {
+                let batch: Vec<Frame> = (0..flush).map(|_| frames.next()).collect();
+                for sink in black_box(&mut sinks) {
+                    for frame in &batch {
+                        black_box(sink.on_frame(frame));
+                    }
+                }
+            }
+            flushes * flush * subscribers as u64
+        });
+        for sink in &mut sinks {
+            sink.on_end(Reason::Ended);
+        }
+        let right = sum.load(Ordering::Relaxed);
+        assert_eq!(right, frames.number() * subscribers as u64);
+        (ns, right)
+    }
+
+    /// The same null sockets, one send each of the same slices: what of a delivery is the world's.
+    fn bare_sockets(&self, subscribers: usize, flush: u64) -> (f64, u64) {
+        let mut env = NullEnv::new(0, Bytes::new());
+        let mut sockets: Vec<NullSocket> = (0..subscribers).map(|_| NullSocket::default()).collect();
+        let mut frames = Frames::new(GOP);
+        let flushes = self.flushes(subscribers, flush);
+        let ns = chunks(self.clock, self.chunks, || {
+            for _ in 0..flushes {
+                let batch: Vec<Frame> = (0..flush).map(|_| frames.next()).collect();
+                let slices: Vec<IoSlice<'_>> =
+                    batch.iter().flat_map(|frame| [IoSlice::new(&[0; 17]), IoSlice::new(&frame.payload)]).collect();
+                for socket in black_box(&mut sockets) {
+                    assert!(env.send(socket, &slices).is_ok(), "it takes everything");
+                }
+            }
+            flushes * flush * subscribers as u64
+        });
+        assert_eq!(env.took().right, frames.number() * subscribers as u64);
+        (ns, env.took().right)
     }
 
     /// A bounded channel of frames per subscriber.

@@ -11,9 +11,9 @@ use shardcast::reason::Reason;
 /// Payload of each frame; 73 of them a second are 700 kb/s.
 pub(crate) const PAYLOAD_BYTES: usize = 1200;
 /// Payloads are made once and used in turn, so that no allocation is measured.
-const PAYLOADS: usize = 256;
+const PAYLOADS: u64 = 256;
 /// From one frame to the next: 73 a second.
-const PERIOD_NS: i64 = 13_700_000;
+pub(crate) const PERIOD_NS: u64 = 13_700_000;
 
 /// A stream of frames: payloads begin with their number, modulo [`PAYLOADS`].
 pub(crate) struct Frames {
@@ -25,9 +25,9 @@ pub(crate) struct Frames {
 impl Frames {
     /// From a keyframe on, with one each `gop` frames.
     pub(crate) fn new(gop: u64) -> Self {
-        let payload = |n: usize| {
+        let payload = |n: u64| {
             let mut bytes = vec![0; PAYLOAD_BYTES];
-            bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
             Bytes::from(bytes)
         };
         Self { payloads: (0..PAYLOADS).map(payload).collect(), next: 0, gop }
@@ -39,8 +39,8 @@ impl Frames {
     }
 
     pub(crate) fn next(&mut self) -> Frame {
-        let payload = self.payloads[(self.next % PAYLOADS as u64) as usize].clone();
-        let time = Timestamp(self.next.cast_signed() * PERIOD_NS);
+        let payload = self.payloads[(self.next % PAYLOADS) as usize].clone();
+        let time = Timestamp((self.next * PERIOD_NS).cast_signed());
         let key = self.next.is_multiple_of(self.gop);
         self.next += 1;
         Frame::video(Codec::H264, key, time, time, payload)
@@ -53,26 +53,32 @@ pub(crate) fn sequence_of(payload: &[u8]) -> Option<u64> {
     payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// The number in the payload of the frame with this number.
+#[inline]
+pub(crate) const fn wrapped(number: u64) -> u64 {
+    number % PAYLOADS
+}
+
 /// Checks number and length of every frame; at its end it adds what was right to a sum.
 pub(crate) struct Verifier {
-    next: Option<u64>,
+    next: u64,
     right: u64,
     sum: Arc<AtomicU64>,
 }
 
 impl Verifier {
-    pub(crate) const fn new(sum: Arc<AtomicU64>) -> Self {
-        Self { next: None, right: 0, sum }
+    /// The frame with the number `next` is to come first.
+    pub(crate) const fn new(next: u64, sum: Arc<AtomicU64>) -> Self {
+        Self { next: wrapped(next), right: 0, sum }
     }
 }
 
 impl FrameSink for Verifier {
     #[inline]
     fn on_frame(&mut self, frame: &Frame) -> SinkVerdict {
-        let number = sequence_of(&frame.payload);
-        let expected = self.next.or(number);
-        self.right += u64::from(number == expected && frame.payload.len() == PAYLOAD_BYTES);
-        self.next = expected.map(|next| (next + 1) % PAYLOADS as u64);
+        let right = sequence_of(&frame.payload) == Some(self.next) && frame.payload.len() == PAYLOAD_BYTES;
+        self.right += u64::from(right);
+        self.next = wrapped(self.next + 1);
         SinkVerdict::Taken
     }
 

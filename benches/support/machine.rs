@@ -31,7 +31,7 @@ impl Machine {
 
     /// The core at this place, or the last.
     pub(crate) fn core(&self, index: usize) -> usize {
-        self.cores.get(index).or(self.cores.last()).copied().unwrap_or(0)
+        self.cores.get(index).or_else(|| self.cores.last()).copied().unwrap_or(0)
     }
 }
 

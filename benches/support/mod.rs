@@ -12,12 +12,12 @@ mod machine;
 mod world;
 
 pub(crate) use figures::{Percentiles, Series, chunks, clock_ns, histogram};
-pub(crate) use frames::{Frames, PAYLOAD_BYTES, Verifier, sequence_of};
+pub(crate) use frames::{Frames, PAYLOAD_BYTES, PERIOD_NS, Verifier, sequence_of, wrapped};
 pub(crate) use line::{LineHop, wait_until};
 pub(crate) use machine::{Machine, pin};
 #[cfg(feature = "rtmp")]
 pub(crate) use world::PlaysAtOnce;
-pub(crate) use world::{Lone, NullEnv, Totals, key};
+pub(crate) use world::{Lone, NullEnv, NullSocket, Took, key};
 
 /// Whether the real sizes are wanted.
 pub(crate) fn is_full() -> bool {

@@ -2,10 +2,8 @@
 //!
 //! Nothing but the shard's own work is left to be timed. Frames come through the ring of a host's publisher.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +25,15 @@ use shardcast::shard::{
 };
 use shardcast::stream::{AppSpec, Directory};
 
-use super::{PAYLOAD_BYTES, sequence_of};
+use super::{PAYLOAD_BYTES, PERIOD_NS, sequence_of, wrapped};
 
 /// Slots of the publisher's ring: more than a turn takes.
-const RING_SLOTS: usize = 1024;
-/// The first turns of a lone shard let this many players in.
+pub(crate) const RING_SLOTS: usize = 1024;
+/// From one frame to the next.
+const PERIOD: Duration = Duration::from_nanos(PERIOD_NS);
+/// What a turn takes, for deadlines.
+const MOMENT: Duration = Duration::from_micros(10);
+/// The stream that players at once play.
 const NAME: &str = "live/bench";
 
 /// The world.
@@ -40,23 +42,36 @@ pub(crate) struct NullEnv {
     knocking: u32,
     /// The first bytes that each peer sends.
     hello: bytes::Bytes,
-    totals: Rc<Totals>,
+    took: Took,
 }
 
-/// What all sockets took and found right.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    /// Frames that were right.
-    pub(crate) right: Cell<u64>,
-    pub(crate) sends: Cell<u64>,
-    pub(crate) bytes: Cell<u64>,
+/// What all sockets took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Took {
+    /// Frames that were the next, and whole.
+    pub(crate) right: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A peer that takes everything and checks that no frame is missing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct NullSocket {
     heard: bool,
-    next: Option<u64>,
+    /// The number of the frame that is to come next.
+    next: u64,
+}
+
+impl NullEnv {
+    /// So many peers knock, and say hello.
+    pub(crate) const fn new(knocking: u32, hello: bytes::Bytes) -> Self {
+        let now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
+        Self { now, knocking, hello, took: Took { right: 0, bytes: 0 } }
+    }
+
+    /// What the sockets took in all.
+    pub(crate) const fn took(&self) -> Took {
+        self.took
+    }
 }
 
 impl Env for NullEnv {
@@ -78,7 +93,7 @@ impl Env for NullEnv {
         }
         self.knocking -= 1;
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        Accepted::Connection(NullSocket { heard: false, next: None }, peer)
+        Accepted::Connection(NullSocket::default(), peer)
     }
 
     fn register(&mut self, _: &mut NullSocket, _: usize) -> io::Result<()> {
@@ -95,21 +110,15 @@ impl Env for NullEnv {
 
     #[inline]
     fn send(&mut self, socket: &mut NullSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let totals = &*self.totals;
-        let (mut bytes, mut right) = (0, 0);
-        for slice in slices {
-            bytes += slice.len();
-            // Heads are far shorter than payloads.
-            if slice.len() == PAYLOAD_BYTES {
-                let number = sequence_of(slice);
-                let expected = socket.next.or(number);
-                right += u64::from(number == expected);
-                socket.next = expected.map(|next| (next + 1) % 256);
-            }
-        }
-        totals.right.set(totals.right.get() + right);
-        totals.sends.set(totals.sends.get() + 1);
-        totals.bytes.set(totals.bytes.get() + bytes as u64);
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        // Head and payload of each frame: if the last is as many further as there are, none is missing.
+        let frames = slices.len() as u64 / 2;
+        let next = wrapped(socket.next + frames);
+        let last = slices.last().filter(|payload| payload.len() == PAYLOAD_BYTES);
+        let right = last.and_then(|payload| sequence_of(payload)) == Some(wrapped(next + 255));
+        socket.next = next;
+        self.took.right += if right { frames } else { 0 };
+        self.took.bytes += bytes as u64;
         Ok(bytes)
     }
 
@@ -171,13 +180,25 @@ impl Session for PlayingSession {
 /// One shard, its host and its publisher, on one thread.
 pub(crate) struct Lone {
     pub(crate) shard: Shard<NullEnv>,
-    pub(crate) totals: Rc<Totals>,
     commands: Sender<Command>,
-    frames: Option<Producer<Message<Reason>>>,
-    events: Option<Receiver<PublisherEvent>>,
+    publisher: Option<LonePublisher>,
     now: Now,
     next_connection: u64,
     _audit: AuditPipeline,
+}
+
+/// The host's end of a publish.
+pub(crate) struct LonePublisher {
+    frames: Producer<Message<Reason>>,
+    _events: Receiver<PublisherEvent>,
+}
+
+impl LonePublisher {
+    #[inline]
+    fn push(&mut self, mut frame: Frame, now: Instant) {
+        frame.origin = now;
+        assert!(self.frames.push(Message::Frame(PackedFrame::pack(&frame, 0))).is_ok(), "the shard keeps up");
+    }
 }
 
 struct NoWake;
@@ -198,6 +219,7 @@ impl Lone {
         let listeners = protocol.iter().enumerate().map(|(index, _)| index).collect();
         let mut limits = Limits::default();
         limits.accepts_per_second = u32::MAX;
+        limits.publishers = usize::MAX;
         let shared = Arc::new(Shared {
             directory: Directory::default(),
             authenticator: RwLock::new(Arc::new(AllowAll)),
@@ -211,9 +233,8 @@ impl Lone {
             beats: vec![Beat::default()],
         });
         let audit = AuditPipeline::start(Vec::new(), 1024, Clock::start());
-        let totals = Rc::new(Totals::default());
-        let now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
-        let env = NullEnv { now, knocking: players, hello, totals: Rc::clone(&totals) };
+        let env = NullEnv::new(players, hello);
+        let now = env.now;
         let shard = Shard::new(Parts {
             id: ShardId(0),
             env,
@@ -226,19 +247,24 @@ impl Lone {
             audit: audit.producer(0),
             next_connection: 0,
         });
-        Self { shard, totals, commands, frames: None, events: None, now, next_connection: 1, _audit: audit }
+        Self { shard, commands, publisher: None, now, next_connection: 1, _audit: audit }
     }
 
-    /// Publishes the stream.
+    /// Publishes the stream that [`Lone::send`] sends frames of.
     pub(crate) fn publish(&mut self, key: StreamKey) {
-        let (tx, rx) = ring(RING_SLOTS);
+        self.publisher = Some(self.publisher(key, RING_SLOTS));
+    }
+
+    /// Publishes a stream through a ring of this many slots.
+    pub(crate) fn publisher(&mut self, key: StreamKey, slots: usize) -> LonePublisher {
+        let (frames, rx) = ring(slots);
         let (events_tx, events) = bounded(4);
         let (reply, answer) = bounded(1);
         let connection = self.new_connection();
         let request = HostPublish { key, credentials: None, connection, frames: rx, events: events_tx, reply };
         self.command(Command::Publish(Box::new(request)));
         answer.try_recv().expect("answered in its turn").expect("nobody else publishes");
-        (self.frames, self.events) = (Some(tx), Some(events));
+        LonePublisher { frames, _events: events }
     }
 
     /// Attaches a sink.
@@ -257,18 +283,28 @@ impl Lone {
         self.turn();
     }
 
-    /// Hands a frame to the publisher's ring.
-    #[inline]
-    pub(crate) fn send(&mut self, mut frame: Frame) {
-        frame.origin = self.now.mono;
-        let frames = self.frames.as_mut().expect("published");
-        assert!(frames.push(Message::Frame(PackedFrame::pack(&frame, 0))).is_ok(), "the shard keeps up");
+    /// Takes a sink off its stream.
+    pub(crate) fn detach(&mut self, connection: ConnectionId) {
+        self.command(Command::Detach(connection));
     }
 
-    /// One turn, a millisecond after the last.
+    /// Hands a frame to the publisher's ring, one period after the last.
+    #[inline]
+    pub(crate) fn send(&mut self, frame: Frame) {
+        self.now.mono = self.now.mono + PERIOD;
+        let mono = self.now.mono;
+        self.publisher.as_mut().expect("published").push(frame, mono);
+    }
+
+    /// Hands a frame to a further publisher's ring.
+    pub(crate) fn push(&mut self, publisher: &mut LonePublisher, frame: Frame) {
+        publisher.push(frame, self.now.mono);
+    }
+
+    /// One turn, a moment after the last.
     #[inline]
     pub(crate) fn turn(&mut self) -> usize {
-        self.now.mono = self.now.mono + Duration::from_millis(1);
+        self.now.mono = self.now.mono + MOMENT;
         self.shard.turn(self.now)
     }
 
@@ -280,8 +316,13 @@ impl Lone {
 
     /// Ends the stream, and with it all its subscribers.
     pub(crate) fn end(&mut self) {
-        self.frames = None;
+        self.publisher = None;
         self.settle();
+    }
+
+    /// What the sockets took in all.
+    pub(crate) fn took(self) -> Took {
+        self.shard.salvage().0.env.took()
     }
 
     pub(crate) fn counters(&self) -> &Counters {

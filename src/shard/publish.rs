@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::env::Env;
+use super::group::Place;
 use super::host::{Feed, PublisherEvent};
 use super::local::{Home, LocalStream, PublisherRef, Source};
 use super::message::Control;
@@ -11,6 +12,7 @@ use crate::fact::{Fact, FactKind, Who};
 use crate::id::{Generation, ShardId, StreamKey};
 use crate::protocol::Input;
 use crate::reason::Reason;
+use slab::Slab;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ impl<E: Env> Shard<E> {
             kind = FactKind::Switch;
         }
         // Frames of the former publisher can't be mixed with this one's GOP.
-        restart_readers(stream);
+        restart_readers(stream, &mut self.places);
         let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, now.mono);
         stream.source = Source::Home(Box::new(home));
         for shard in claim.interested {
@@ -249,7 +251,7 @@ impl<E: Env> Shard<E> {
 }
 
 /// All readers of a stream wait for the next publisher's first keyframe.
-pub(super) fn restart_readers(stream: &mut LocalStream) {
+pub(super) fn restart_readers(stream: &mut LocalStream, places: &mut Slab<Place>) {
     let head = stream.log.head();
     stream.log.restart();
     for group in &mut stream.groups {
@@ -259,7 +261,9 @@ pub(super) fn restart_readers(stream: &mut LocalStream) {
             packets.clear(head);
         }
         for sub in &mut group.subs {
-            sub.cursor.restart(head);
+            let cursor = &mut places[sub.place].cursor;
+            sub.step_aside(cursor);
+            cursor.restart(head);
         }
     }
 }

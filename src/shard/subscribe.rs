@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::Shard;
 use super::connection::Play;
 use super::env::Env;
-use super::group::{Format, Group, Packets, Place, Subscriber, Target};
+use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target};
 use super::host::{HostEnd, HostSubscribe};
 use super::local::Source;
 use super::message::{Attach, Control, HostNote, Message};
@@ -220,6 +220,7 @@ impl<E: Env> Shard<E> {
         let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
         let place = self.places.insert(Place {
+            cursor,
             stream: index,
             group: group_index,
             index: group.subs.len(),
@@ -229,7 +230,7 @@ impl<E: Env> Shard<E> {
             wait_until,
         });
         let target = joiner.target;
-        group.subs.push(Subscriber { cursor, target, place, bytes: 0, queued: true, paused: false });
+        group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
         self.behind.push_back(place);
         if wait_until < Instant::FAR {
@@ -262,7 +263,7 @@ impl<E: Env> Shard<E> {
         let key = stream.key.clone();
         let who = match sub.target {
             Target::Connection(slot) => self.end_play(slot, place, reason),
-            Target::Host(host) => self.end_host(host, &sub.cursor, reason),
+            Target::Host(host) => self.end_host(host, &entry.cursor, reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
                 Some(Who { connection: entry.connection, peer: None, protocol: "host", principal: None })
@@ -280,7 +281,7 @@ impl<E: Env> Shard<E> {
             }
             for kind in kinds.into_iter().flatten() {
                 let fact = Fact::new(kind, now, self.id).stream(&key).who(&who).reason(reason);
-                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(sub.cursor.skipped);
+                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(entry.cursor.skipped);
                 self.tell(fact);
             }
         }
@@ -332,12 +333,13 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn pause_subscriber(&mut self, place: usize, paused: bool) {
-        let Some(entry) = self.places.get(place) else { return };
+        let Some(entry) = self.places.get_mut(place) else { return };
         let Some(stream) = self.streams.get_mut(entry.stream) else { return };
         let head = stream.log.head();
         let sub = &mut stream.groups[entry.group].subs[entry.index];
         sub.paused = paused;
-        sub.cursor.pause(head);
+        sub.step_aside(&mut entry.cursor);
+        entry.cursor.pause(head);
     }
 
     /// Takes whoever is left of a former publisher's readers off the stream.
@@ -401,7 +403,7 @@ impl<E: Env> Shard<E> {
         let Ok(slot) = u32::try_from(index) else { return };
         self.waiting_is_over(index);
         let stream = &mut self.streams[index];
-        super::publish::restart_readers(stream);
+        super::publish::restart_readers(stream, &mut self.places);
         stream.source = Source::Remote { home };
         stream.links.push(home);
         let control = Control::Subscribe { key: stream.key.clone(), generation, slot };
