@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::env::Env;
+use super::group::Place;
 use super::host::{Feed, PublisherEvent};
 use super::local::{Home, LocalStream, PublisherRef, Source};
 use super::message::Control;
@@ -11,6 +12,7 @@ use crate::fact::{Fact, FactKind, Who};
 use crate::id::{Generation, ShardId, StreamKey};
 use crate::protocol::Input;
 use crate::reason::Reason;
+use slab::Slab;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +54,7 @@ impl<E: Env> Shard<E> {
         // Frames of the former publisher can't be mixed with this one's GOP: here, and on the shards that got them
         // from here and come back for more.
         self.end_links(index, Reason::TakenOver, now);
-        restart_readers(&mut self.streams[index]);
+        restart_readers(&mut self.streams[index], &mut self.places);
         for shard in claim.interested {
             if shard != self.id {
                 let generation = claim.generation;
@@ -261,7 +263,7 @@ impl<E: Env> Shard<E> {
 }
 
 /// All readers of a stream wait for the next publisher's first keyframe.
-pub(super) fn restart_readers(stream: &mut LocalStream) {
+pub(super) fn restart_readers(stream: &mut LocalStream, places: &mut Slab<Place>) {
     let head = stream.log.head();
     stream.log.restart();
     for group in &mut stream.groups {
@@ -271,7 +273,9 @@ pub(super) fn restart_readers(stream: &mut LocalStream) {
             packets.clear(head);
         }
         for sub in &mut group.subs {
-            sub.cursor.restart(head);
+            let cursor = &mut places[sub.place].cursor;
+            sub.step_aside(cursor);
+            cursor.restart(head);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Shard;
 use super::connection::Play;
 use super::env::Env;
-use super::group::{Format, Group, Packets, Place, Subscriber, Target};
+use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target};
 use super::host::{HostEnd, HostSubscribe};
 use super::local::Source;
 use super::message::{Attach, Control, HostNote, Message};
@@ -223,6 +223,7 @@ impl<E: Env> Shard<E> {
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
         let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let place = self.places.insert(Place {
+            cursor,
             stream: index,
             group: group_index,
             index: group.subs.len(),
@@ -232,7 +233,7 @@ impl<E: Env> Shard<E> {
             wait_until,
         });
         let target = joiner.target;
-        group.subs.push(Subscriber { cursor, target, place, bytes: 0, queued: true, paused: false });
+        group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
         self.behind.push_back(place);
         if wait_until < Instant::FAR {
@@ -265,7 +266,7 @@ impl<E: Env> Shard<E> {
         let key = stream.key.clone();
         let who = match sub.target {
             Target::Connection(slot) => self.end_play(slot, place, reason),
-            Target::Host(host) => self.end_host(host, &sub.cursor, reason),
+            Target::Host(host) => self.end_host(host, &entry.cursor, reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
                 Some(Who { connection: entry.connection, peer: None, protocol: "host", principal: None })
@@ -283,7 +284,7 @@ impl<E: Env> Shard<E> {
             }
             for kind in kinds.into_iter().flatten() {
                 let fact = Fact::new(kind, now, self.id).stream(&key).who(&who).reason(reason);
-                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(sub.cursor.skipped);
+                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(entry.cursor.skipped);
                 self.tell(fact);
             }
         }
@@ -333,12 +334,13 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn pause_subscriber(&mut self, place: usize, paused: bool) {
-        let Some(entry) = self.places.get(place) else { return };
+        let Some(entry) = self.places.get_mut(place) else { return };
         let Some(stream) = self.streams.get_mut(entry.stream) else { return };
         let head = stream.log.head();
         let sub = &mut stream.groups[entry.group].subs[entry.index];
         sub.paused = paused;
-        sub.cursor.pause(head);
+        sub.step_aside(&mut entry.cursor);
+        entry.cursor.pause(head);
     }
 
     /// Takes whoever is left of a former publisher's readers off the stream.
@@ -356,7 +358,7 @@ impl<E: Env> Shard<E> {
             links.swap_remove(at);
         }
         // Whoever comes now waits for the next publisher: what the former one left is not for them.
-        super::publish::restart_readers(&mut self.streams[index]);
+        super::publish::restart_readers(&mut self.streams[index], &mut self.places);
     }
 
     /// A stream's timer: a flush, the end of a wait, of a grace, of a drain.
@@ -404,7 +406,7 @@ impl<E: Env> Shard<E> {
         let Ok(slot) = u32::try_from(index) else { return };
         self.waiting_is_over(index);
         let stream = &mut self.streams[index];
-        super::publish::restart_readers(stream);
+        super::publish::restart_readers(stream, &mut self.places);
         stream.source = Source::Remote { home };
         stream.links.push(home);
         let control = Control::Subscribe { key: stream.key.clone(), generation, slot };
