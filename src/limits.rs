@@ -79,7 +79,8 @@ pub struct Limits {
     pub close_deadline: Duration,
     /// How long an authenticator may take: unanswered is denied.
     pub auth_deadline: Duration,
-    /// Bytes that a peer may send before its handshake is done.
+    /// Bytes that a peer may send before its handshake is done, and that are held of one message, or of unfinished
+    /// ones together, before it is let in to publish.
     pub handshake_bytes: usize,
     /// Streams of one connection, publishing and playing together.
     pub streams_per_connection: usize,

@@ -222,7 +222,8 @@ impl<E: Env> Outlets<'_, E> {
             }
             to = seq;
         }
-        let special = log.has_gap(from, to);
+        // What the log has let go of since is left out, and each is told so on its own.
+        let special = log.has_gap(from, to) || from < log.tail();
         let count = group.subs.len();
         while visited < count {
             if *budget == 0 {
@@ -271,7 +272,10 @@ impl<E: Env> Outlets<'_, E> {
                             connection.block(self.now);
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
-                        Err(_) => self.gone.push((sub.place, Reason::Reset)),
+                        Err(_) => {
+                            connection.fail();
+                            self.gone.push((sub.place, Reason::Reset));
+                        }
                     }
                 }
                 Target::Sink(_) | Target::Host(_) | Target::Peer(..) => match self.push_frames(sub, log, to) {
@@ -403,7 +407,10 @@ impl<E: Env> Outlets<'_, E> {
             let sent = match result {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Served::Gone(Reason::Reset),
+                Err(_) => {
+                    connection.fail();
+                    return Served::Gone(Reason::Reset);
+                }
             };
             self.counters.bytes_out += sent as u64;
             connection.took(self.now, sent);
@@ -445,9 +452,10 @@ impl<E: Env> Outlets<'_, E> {
                 sub.cursor.take_gap();
             }
             if let Some(from) = sub.cursor.config_owed() {
-                for config in log.configs(from, seq) {
+                for (at, config) in log.configs_at(from, seq) {
                     match self.push_frame(sub, config) {
-                        Ok(true) => {}
+                        // A ring smaller than all of it gets it in pieces, each once.
+                        Ok(true) => sub.cursor.take_config_at(at),
                         Ok(false) => {
                             sub.cursor.catch_up(seq, to);
                             return Served::Full;
@@ -583,7 +591,7 @@ fn keep_rest<S>(connection: &mut Connection<S>, packet: &crate::protocol::Packet
         } else {
             Bytes::copy_from_slice(piece)
         };
-        connection.push(bytes);
+        connection.push_media(bytes);
     }
 }
 
@@ -604,7 +612,7 @@ fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &S
             } else {
                 Bytes::copy_from_slice(piece)
             };
-            connection.push(bytes);
+            connection.push_media(bytes);
         });
     }
 }

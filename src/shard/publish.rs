@@ -29,10 +29,12 @@ impl<E: Env> Shard<E> {
             self.shared.directory.claim(key, self.id, spec.conflict, limits.publishers, self.config.streams_max())?;
         let index = self.stream_for(key, &spec);
         let mut kind = FactKind::PublishStart;
+        // Who publishes here is over, also if the name has moved on meanwhile and that word has not arrived yet.
+        if let Some(generation) = self.streams[index].home().map(|home| home.generation) {
+            self.oust(index, generation, now);
+        }
         if let Some((home, generation)) = claim.previous {
-            if home == self.id {
-                self.oust(index, generation, now);
-            } else {
+            if home != self.id {
                 self.mesh.control(home, Control::TakenOver { key: key.clone(), generation });
             }
             self.tell(Fact::new(FactKind::Takeover, now, self.id).stream(key).generation(generation).who(&who));

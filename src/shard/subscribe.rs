@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::Play;
@@ -296,7 +297,7 @@ impl<E: Env> Shard<E> {
         let ended = plays.iter().position(|play| play.place == place).map(|at| plays.swap_remove(at));
         let who = connection.cold.who.clone();
         if let Some(play) = ended {
-            if reason == Reason::Reset {
+            if connection.cold.broken {
                 self.queue_loss(slot);
             } else {
                 self.queue_task(slot, Input::Ended(play.handle, reason));
@@ -309,8 +310,6 @@ impl<E: Env> Shard<E> {
     fn queue_loss(&mut self, slot: usize) {
         // Reading finds the end, and loses it there.
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.writable = false;
-            connection.clear = false;
             connection.cold.readable = true;
             connection.cold.read_over = true;
         }
@@ -423,7 +422,13 @@ impl<E: Env> Shard<E> {
     /// A stream that somebody here waits for, or plays from a former home, is published on another shard.
     pub(super) fn on_published(&mut self, home: ShardId, key: &StreamKey, generation: Generation, now: Now) {
         let Some(index) = self.by_key.get(key).copied() else { return };
-        let stream = &self.streams[index];
+        if let Some(here) = self.streams[index].home().map(|home| home.generation)
+            && here < generation
+        {
+            // Word of the takeover was lost with a shard.
+            self.on_taken_over(key, here, now);
+        }
+        let Some(stream) = self.streams.get(index).filter(|stream| stream.key == *key) else { return };
         if !stream.interested || stream.home().is_some() {
             return;
         }
@@ -458,20 +463,25 @@ impl<E: Env> Shard<E> {
         let current = matches!(stream.source, Source::Remote { home: linked } if linked == home);
         if current && !still_linked {
             let grace = stream.spec.republish_grace;
-            let key = stream.key.clone();
             stream.source = Source::Absent { until: Instant::FAR, reason };
-            // It may have moved, or come back, while this message was under way.
-            if let Located::Live(home, generation) = self.shared.directory.locate(&key)
-                && self.is_elsewhere(home)
-                && self.streams[index].subscribers > 0
-            {
-                self.link(index, home, generation);
-            } else {
-                self.source_ended(index, reason, grace, now);
-            }
+            self.follow(index, reason, grace, now);
             return;
         }
         self.forget_if_idle(index);
+    }
+
+    /// The home of a stream is lost to its readers here. It may have moved, or come back, while word of that was
+    /// under way; else they wait, or end.
+    pub(super) fn follow(&mut self, index: usize, reason: Reason, grace: Duration, now: Now) {
+        let Some(stream) = self.streams.get(index) else { return };
+        if let Located::Live(home, generation) = self.shared.directory.locate(&stream.key)
+            && self.is_elsewhere(home)
+            && stream.subscribers > 0
+        {
+            self.link(index, home, generation);
+        } else {
+            self.source_ended(index, reason, grace, now);
+        }
     }
 
     /// Ends the links of all other shards to a home stream, after what they can still take.

@@ -157,6 +157,11 @@ impl Cursor {
         owed
     }
 
+    /// Configuration up to `seq` is delivered; what is newer is still owed.
+    pub const fn take_config_at(&mut self, seq: u64) {
+        self.config_from = seq + 1;
+    }
+
     /// Goes past a place where the log itself misses frames; counted once.
     pub const fn cross(&mut self, seq: u64, missing: u64) {
         if missing > 0 && seq >= self.crossed {
