@@ -58,11 +58,14 @@ fn examples() -> &'static Path {
         let test = std::env::current_exe().expect("a test knows where it is");
         let profile = test.parent().and_then(Path::parent).expect("it lies in target/PROFILE/deps");
         let name = profile.file_name().and_then(OsStr::to_str).expect("profiles have plain names");
-        let features: Vec<&str> = [("rtmp", cfg!(feature = "rtmp")), ("token", cfg!(feature = "token"))]
-            .into_iter()
-            .chain([("server", cfg!(feature = "server"))])
-            .filter_map(|(name, on)| on.then_some(name))
-            .collect();
+        // The features of this run, or it would all be built a second time.
+        let features = [
+            ("default", cfg!(feature = "default")),
+            ("rtmp", cfg!(feature = "rtmp")),
+            ("token", cfg!(feature = "token")),
+            ("server", cfg!(feature = "server")),
+        ];
+        let features: Vec<&str> = features.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "--examples", "--no-default-features", "--features"]);
         cargo.arg(features.join(",")).args(["--profile", if name == "debug" { "dev" } else { name }]);

@@ -234,6 +234,7 @@ fn a_publisher_is_asked_once_for_a_keyframe_though_many_need_one() {
     reel.send(&mut publisher, "ckdd");
     taken_in(&router, "live/a", 4);
 
+    let before = router.clock().instant();
     let mut subscriptions: Vec<_> = (0..40).map(|n| subscribe_on(&router, "live/a", n % 2)).collect();
     assert_eq!(publisher.event_timeout(WAIT), Some(PublisherEvent::KeyframeWanted));
     reel.send(&mut publisher, "k");
@@ -241,7 +242,10 @@ fn a_publisher_is_asked_once_for_a_keyframe_though_many_need_one() {
     for subscription in &mut subscriptions {
         assert_eq!(take(subscription, 2), ["c0", "k4"]);
     }
-    assert_eq!(publisher.event(), None);
+    // Another wish only half a second later, however busy this machine is.
+    let halves = router.clock().instant().since(before).as_millis() / 500;
+    let more = std::iter::from_fn(|| publisher.event()).count();
+    assert!(more as u128 <= halves, "{more} more in {halves} half seconds");
 }
 
 #[test]
