@@ -1,9 +1,8 @@
 //! AMF0 and commands: deep, long, odd, or at the wrong time.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use shardcast::extension::{AuthReply, AuthRequest, Authenticator};
 use shardcast::fact::FactKind;
 use shardcast::limits::Limit;
 use shardcast::protocol::rtmp::amf::Value;
@@ -14,7 +13,7 @@ use super::peer::{self, command, connect, create_stream, long_message, message, 
 use super::rows::Expect::Served;
 use super::rows::Stage::{Connected, Created, Publishing, Shaken};
 use super::rows::{limited, malformed, misbehaved, refused, row, run, unsupported};
-use super::world::{HERE, SOON, Setup, THERE, World, key, wait_for};
+use super::world::{HERE, SOON, Setup, Silent, THERE, World, key, wait_for};
 
 const DATA: u8 = 18;
 const COMMAND: u8 = 20;
@@ -329,18 +328,6 @@ fn numbers_in_metadata_that_are_none_are_not_used() {
 /// An authenticator that never answers denies, and the connection is not read meanwhile.
 #[test]
 fn what_follows_a_request_waits_for_its_answer() {
-    /// Lets the canaries in and keeps everybody else waiting.
-    #[derive(Debug, Default)]
-    struct Silent(Mutex<Vec<AuthReply>>);
-    impl Authenticator for Silent {
-        fn authorize(&self, request: AuthRequest, reply: AuthReply) {
-            if request.key.app() == "canary" {
-                reply.allow(None);
-            } else {
-                self.0.lock().expect("nobody panics here").push(reply);
-            }
-        }
-    }
     let mut setup = Setup { authenticator: Some(Arc::new(Silent::default())), ..Setup::default() };
     setup.limits.auth_deadline = Duration::from_millis(300);
     let world = World::with(setup);
@@ -348,8 +335,13 @@ fn what_follows_a_request_waits_for_its_answer() {
     run(
         &world,
         &[
-            row("a publish and an error behind it", Created, [publish(1, "a"), vec![0xFF; 100_000]].concat(), unread),
-            row("a play and an error behind it", Created, [play(1, "a"), vec![0xFF; 100_000]].concat(), unread),
+            row(
+                "a publish and an error behind it",
+                Created,
+                [publish(1, "silent"), vec![0xFF; 100_000]].concat(),
+                unread,
+            ),
+            row("a play and an error behind it", Created, [play(1, "silent"), vec![0xFF; 100_000]].concat(), unread),
         ],
     );
     world.finish();

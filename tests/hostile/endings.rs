@@ -1,7 +1,9 @@
 //! Peers that stop: reading, writing, existing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use shardcast::extension::Authenticator;
 use shardcast::fact::FactKind;
 use shardcast::media::FrameKind;
 use shardcast::protocol::rtmp::amf::Value;
@@ -11,7 +13,7 @@ use shardcast::stream::{AppSpec, LagPolicy};
 
 use super::child;
 use super::peer::{self, Peer, chunk, control, message, video, video_tag};
-use super::world::{HERE, SOON, Setup, THERE, World, key, now, wait_for};
+use super::world::{HERE, SOON, Setup, Silent, THERE, World, key, now, wait_for};
 
 const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
@@ -28,7 +30,7 @@ fn a_player_that_does_not_read_is_evicted_and_nobody_else_notices() {
     let mut setup = Setup { apps: vec![AppSpec::new("*"), AppSpec::new("slow").lag(lag)], ..Setup::default() };
     setup.limits.commands_per_second = 1_000_000;
     let world = World::with(setup);
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let mut publisher = world.peer();
     publisher.send(&peer::publisher("slow", "big"));
     publisher.wait_for_status("NetStream.Publish.Start");
@@ -95,7 +97,7 @@ fn a_publisher_that_dies_at_any_byte_costs_the_frame_that_it_had_not_finished() 
             Some(*at)
         })
         .collect();
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let cuts = stream.len() + 1;
     for cut in 0..cuts {
         let dies = [Reason::PeerClosed, Reason::Reset][cut % 2];
@@ -181,9 +183,7 @@ fn a_publisher_that_falls_silent_is_reaped_and_its_players_are_told() {
 /// F27.
 #[test]
 fn a_player_that_vanishes_in_the_middle_of_a_write_costs_itself_only() {
-    let world = World::start();
-    vanish_while_written_to(&world);
-    world.finish();
+    vanish_while_written_to();
 }
 
 /// F27 again, in a process whose SIGPIPE kills, as that of a host in C would be.
@@ -191,15 +191,19 @@ fn a_player_that_vanishes_in_the_middle_of_a_write_costs_itself_only() {
 fn a_host_that_dies_of_sigpipe_is_not_killed_by_a_player_that_vanishes() {
     if child::is_one() {
         child::let_sigpipe_kill();
-        let world = World::start();
-        vanish_while_written_to(&world);
-        world.finish();
+        vanish_while_written_to();
         return;
     }
     child::run_test("hostile::endings::a_host_that_dies_of_sigpipe_is_not_killed_by_a_player_that_vanishes");
 }
 
-fn vanish_while_written_to(world: &World) {
+fn vanish_while_written_to() {
+    let silent = Arc::new(Silent::default());
+    let authenticator = Arc::clone(&silent) as Arc<dyn Authenticator>;
+    let mut setup = Setup { authenticator: Some(authenticator), ..Setup::default() };
+    // Far away: who is gone does not wait for it.
+    setup.limits.auth_deadline = SOON * 2;
+    let world = World::with(setup);
     let mut publisher = world.peer();
     publisher.send(&peer::publisher("live", "big"));
     publisher.wait_for_status("NetStream.Publish.Start");
@@ -234,8 +238,28 @@ fn vanish_while_written_to(world: &World) {
     if let Err(sizes) = world.settles_at(&before) {
         panic!("{before:?} has become {sizes}");
     }
-    assert!(publisher.is_served());
+    // One whose end can't be seen, because nothing is read of who waits for an answer: its first frame is answered
+    // with a reset, the second is a write on a broken pipe.
+    let mut player = world.peer();
+    player.send(&peer::player("live", "big"));
+    assert!(player.video(SOON).is_some());
+    player.send(&peer::create_stream());
+    // All is read: what is not would make a reset of its end.
+    assert!(player.is_served());
+    player.send(&peer::play(2, "silent"));
+    wait_for("that it has asked", || (silent.asked() == 1).then_some(()));
+    let id = player.id;
+    drop(player);
+    for frame in 0..10_u32 {
+        publisher.send(&video(true, 100_000 + frame, &[1; 100]));
+        assert!(publisher.is_served());
+    }
+    assert_eq!(world.facts.close_of(id).reason, Some(Reason::Reset));
+    let ends = world.facts.of(id, 0);
+    let ends: Vec<_> = ends.iter().filter(|fact| fact.kind == FactKind::PlayEnd).map(|fact| fact.reason).collect();
+    assert_eq!(ends, [Some(Reason::Reset)]);
     drop(publisher);
+    world.finish();
 }
 
 /// The end of a stream reaches a player on either shard as a status, whatever the publisher said last.

@@ -20,7 +20,7 @@ fn thousands_of_idle_connections_are_reaped_at_their_deadline_and_cost_little() 
     let mut setup = Setup { keeps_facts: false, alone: true, ..Setup::default() };
     setup.limits.handshake_deadline = Duration::from_secs(3);
     let world = World::with(setup);
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let held = heap::watch();
     let started = now();
     let idle: Vec<TcpStream> =
@@ -47,7 +47,7 @@ fn a_storm_of_connections_is_refused_by_rate_and_summed_up_exactly() {
     let mut setup = Setup::default();
     setup.limits.accepts_per_second = 40;
     let world = World::with(setup);
-    let (before, mark) = (world.sizes(), world.facts.count());
+    let (before, mark) = (world.baseline.clone(), world.facts.count());
     let started = now();
     for _ in 0..STORM {
         drop(TcpStream::connect(world.address));
@@ -136,7 +136,7 @@ fn names_without_end_leave_nothing_behind() {
     setup.limits.streams = 300;
     setup.limits.auth_deadline = Duration::from_millis(500);
     let world = World::with(setup);
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let on = |shard| SubscribeOptions { shard: Some(shard), ring_slots: 2, ..SubscribeOptions::default() };
     // What the first of them leaves (grown maps, heaps of timers) is not counted.
     let absent = |from: u32, to: u32| {

@@ -117,7 +117,7 @@ fn unfinished_messages_are_bounded_and_freed_with_their_connection() {
     setup.limits.partial_bytes = 2 * MIB;
     setup.limits.message_bytes = MIB;
     let world = World::with(setup);
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let held = heap::watch();
     let mut publisher = world.peer();
     publisher.send(&peer::publisher("live", "partial"));
@@ -148,7 +148,7 @@ fn unfinished_messages_are_bounded_and_freed_with_their_connection() {
 #[test]
 fn key_frames_of_fifteen_megabytes_fill_the_cache_and_no_more_and_are_given_back() {
     let world = alone();
-    let before = world.sizes();
+    let before = world.baseline.clone();
     let held = heap::held();
     let mut publisher = world.peer();
     publisher.send(&peer::publisher("live", "key"));

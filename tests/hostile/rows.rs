@@ -82,14 +82,18 @@ impl Stage {
 
 /// Runs all attacks, one after the other on the canaries' shard, and fails with all that went wrong.
 pub(crate) fn run(world: &World, rows: &[Row]) {
-    let wrong: Vec<String> =
-        rows.iter().enumerate().filter_map(|(number, row)| run_one(world, number, row)).collect();
-    assert!(wrong.is_empty(), "{} of {} attacks:\n  {}", wrong.len(), rows.len(), wrong.join("\n  "));
+    let wrong = rows.iter().enumerate().filter_map(|(number, row)| run_one(world, number, row));
+    // Each may take its time to fail.
+    let wrong: Vec<String> = wrong.take(WRONG_MAX).collect();
+    assert!(wrong.is_empty(), "{} or more of {} attacks:\n  {}", wrong.len(), rows.len(), wrong.join("\n  "));
 }
 
 fn run_one(world: &World, number: usize, row: &Row) -> Option<String> {
     let failed = |what: &str| Some(format!("{} ({:?}): {what}", row.name, row.stage));
-    let before = world.sizes();
+    let before = &world.baseline;
+    if let Err(sizes) = world.settles_at(before) {
+        return failed(&format!("there is {sizes} before it"));
+    }
     let mark = world.facts.count();
     let mut peer = world.peer();
     peer.send(&row.stage.bytes(&format!("attack-{number}")));
@@ -125,7 +129,7 @@ fn run_one(world: &World, number: usize, row: &Row) -> Option<String> {
     if took > CLOSED_WITHIN {
         return failed(&format!("it took {took:?}"));
     }
-    if let Err(sizes) = world.settles_at(&before) {
+    if let Err(sizes) = world.settles_at(before) {
         return failed(&format!("{before:?} has become {sizes}"));
     }
     let facts: Vec<Fact> = world.facts.of(id, mark);
@@ -140,5 +144,7 @@ fn reason(fact: &Fact) -> Option<(Blame, &'static str, Option<&'static str>)> {
     fact.reason.map(|reason| (reason.blame(), reason.code(), reason.detail()))
 }
 
+/// After so many the others are not tried.
+const WRONG_MAX: usize = 3;
 /// One second is what is asked for; a machine that does other things besides is given more.
 const CLOSED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);

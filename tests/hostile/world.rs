@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use shardcast::audit::{Entry, MemorySink, Record};
 use shardcast::clock::{Clock, Instant};
-use shardcast::extension::{Authenticator, Observer};
+use shardcast::extension::{AuthReply, AuthRequest, Authenticator, Observer};
 use shardcast::fact::{Fact, FactKind};
 use shardcast::id::{ConnectionId, ShardId, StreamKey};
 use shardcast::limits::Limits;
@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) router: Router,
     pub(crate) facts: Arc<Facts>,
     pub(crate) address: SocketAddr,
+    /// With the canaries and nothing else.
+    pub(crate) baseline: Sizes,
     audit: MemorySink,
     canaries: Canaries,
     _turn: Turn,
@@ -134,8 +136,10 @@ impl World {
         let router = builder.start().expect("a router starts on loopback");
         let (_, address) = router.listeners()[0];
         let canaries = Canaries::default();
-        let mut world = Self { router, facts, address, audit, canaries, _turn: turn };
+        let baseline = Sizes::default();
+        let mut world = Self { router, facts, address, baseline, audit, canaries, _turn: turn };
         world.start_canaries();
+        world.baseline = Sizes { connections: 1, homes: 2, replicas: 0, subscribers: 3, live: 2 };
         world
     }
 
@@ -261,6 +265,27 @@ impl World {
         wait_for("the canaries", || {
             self.router.inspect(&near).filter(|info| info.frames > 0 && info.subscribers == 2).map(|_| ())
         });
+    }
+}
+
+/// Lets everybody in, save that it never answers whoever asks for a stream named `silent`.
+#[derive(Debug, Default)]
+pub(crate) struct Silent(Mutex<Vec<AuthReply>>);
+
+impl Silent {
+    /// How many have asked in vain.
+    pub(crate) fn asked(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Authenticator for Silent {
+    fn authorize(&self, request: AuthRequest, reply: AuthReply) {
+        if request.key.name() == "silent" {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(reply);
+        } else {
+            reply.allow(None);
+        }
     }
 }
 
@@ -410,7 +435,8 @@ fn sing(mut publisher: Publisher, stop: &AtomicBool) -> u64 {
             match publisher.send(frame) {
                 Ok(()) => break,
                 Err(shardcast::router::SendError::Full(back)) => frame = back,
-                Err(error) => panic!("the canary's publish ended: {error}"),
+                // No listener hears so many.
+                Err(shardcast::router::SendError::Ended(..)) => return u64::MAX,
             }
             std::thread::sleep(Duration::from_millis(1));
         }
