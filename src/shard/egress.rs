@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::connection::Connection;
 use super::env::Env;
-use super::group::{Group, Packets, Place, Slices, Subscriber, Target, for_each_piece, packet_len};
+use super::group::{Batch, Group, Packets, Place, Slices, Subscriber, Target, for_each_piece, packet_len};
 use super::host::HostEnd;
 use super::inspect::Counters;
 use super::mesh::Mesh;
@@ -25,7 +25,7 @@ use crate::fact::{Fact, FactKind};
 use crate::limits::{CATCH_UP_BYTES_PER_TURN, SENDS_PER_TURN};
 use crate::media::Frame;
 use crate::reason::Reason;
-use crate::stream::{LagPolicy, LagVerdict, StreamLog};
+use crate::stream::{Cursor, LagPolicy, LagVerdict, StreamLog};
 
 /// Everything that a delivery needs besides the stream itself.
 pub(super) struct Outlets<'a, E: Env> {
@@ -92,7 +92,7 @@ impl<E: Env> Shard<E> {
 
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
     pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
-        let Some(entry) = self.places.get(place) else { return };
+        let Some(entry) = self.places.get_mut(place) else { return };
         let (group_index, index, max_age) = (entry.group, entry.index, entry.max_age);
         let Some(stream) = self.streams.get_mut(entry.stream) else { return };
         let ending = stream.ending.map(|(reason, _)| reason);
@@ -120,7 +120,9 @@ impl<E: Env> Shard<E> {
             now: now.mono,
         };
         let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
-        let served = out.serve(sub, group.packets.as_mut(), &stream.log, &policy, edge);
+        sub.step_aside(&mut entry.cursor);
+        let served = out.serve(sub, &mut entry.cursor, group.packets.as_mut(), &stream.log, &policy, edge);
+        sub.step_in(&entry.cursor);
         match (served, ending) {
             (Served::Edge | Served::Waits, Some(reason)) => out.gone.push((place, reason)),
             (Served::Gone(reason), _) => out.gone.push((place, reason)),
@@ -200,97 +202,151 @@ impl<E: Env> Shard<E> {
 impl<E: Env> Outlets<'_, E> {
     /// Offers everything from the group's edge on to all who stand there. `false` if the budget ended first.
     fn flush_cohort(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
-        let from = group.edge;
-        let (mut to, mut visited) = group.under_way.unwrap_or_else(|| (log.head(), 0));
+        if group.packets.is_some() {
+            return self.flush_packets(group, log, policy, budget);
+        }
+        self.flush_frames(group, log, policy);
+        true
+    }
+
+    /// One gathered array of slices for all connections of the cohort.
+    fn flush_packets(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
+        let (from, head) = (group.edge, log.head());
+        let (mut to, mut visited) = group.under_way.unwrap_or_else(|| (head, 0));
+        let Some(mut packets) = group.packets.take() else { return true };
+        packets.cover(log, from);
         let mut slices = Slices::new();
         let mut payload = 0;
-        if let Some(packets) = &mut group.packets {
-            packets.cover(log, from);
-        }
-        let packets = group.packets.as_ref();
-        if let Some(packets) = packets {
-            // What does not fit one send goes in a second pass.
-            let mut seq = from;
-            while seq < to {
-                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
-                    if !slices.push_packet(packet, &frame.payload) && !slices.is_empty() {
-                        break;
-                    }
-                    payload += frame.payload.len();
+        // What does not fit one send goes in a second pass.
+        let mut seq = from;
+        while seq < to {
+            if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+                if !slices.push_packet(packet, &frame.payload) && !slices.is_empty() {
+                    break;
                 }
-                seq += 1;
+                payload += frame.payload.len() as u64;
             }
-            to = seq;
+            seq += 1;
         }
-        let special = log.has_gap(from, to);
-        let count = group.subs.len();
-        while visited < count {
+        to = seq;
+        let special = is_special(log, from, to);
+        let before = *budget;
+        let mut served = 0;
+        for sub in group.round(visited) {
             if *budget == 0 {
-                group.under_way = Some((to, visited));
-                return false;
+                break;
             }
-            let sub = &mut group.subs[(group.first + visited) % count];
             visited += 1;
-            if !sub.cursor.is_at(from) || special {
+            if sub.at != from || special {
                 self.set_aside(sub, policy);
                 continue;
             }
-            match &mut sub.target {
-                Target::Connection(slot) => {
-                    let Some(connection) = self.connections.get_mut(*slot) else { continue };
-                    if !connection.clear {
-                        if self.now.since(connection.blocked_since) >= policy.evict_window
-                            && connection.blocked_since < Instant::FAR
-                        {
-                            self.gone.push((sub.place, Reason::Lag));
-                        }
-                        continue;
-                    }
-                    *budget -= 1;
-                    if slices.is_empty() {
-                        sub.cursor.advance(to);
-                        continue;
-                    }
-                    self.counters.sends += 1;
-                    match self.env.send(&mut connection.socket, slices.as_slice()) {
-                        Ok(sent) if sent == slices.bytes => {
-                            connection.bytes_out += sent as u64;
-                            sub.bytes += payload as u64;
-                            sub.cursor.advance(to);
-                            self.counters.deliveries += to - from;
-                            self.counters.bytes_out += sent as u64;
-                        }
-                        Ok(sent) => {
-                            connection.took(self.now, sent);
-                            self.counters.bytes_out += sent as u64;
-                            let Some(packets) = packets else { continue };
-                            let (next, frames, bytes) = account(connection, packets, log, from, to, sent);
-                            self.counters.deliveries += frames;
-                            sub.bytes += bytes;
-                            sub.cursor.catch_up(next, to);
-                            connection.block(self.now);
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
-                        Err(_) => {
-                            connection.fail();
-                            self.gone.push((sub.place, Reason::Reset));
-                        }
-                    }
+            let Target::Connection(slot) = sub.target else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if !connection.clear {
+                if self.now.since(connection.blocked_since) >= policy.evict_window
+                    && connection.blocked_since < Instant::FAR
+                {
+                    self.gone.push((sub.place, Reason::Lag));
                 }
-                Target::Sink(_) | Target::Host(_) | Target::Peer(..) => match self.push_frames(sub, log, to) {
-                    Served::Gone(reason) => self.gone.push((sub.place, reason)),
-                    Served::Full => {
-                        sub.queued = true;
-                        self.retry.push(sub.place);
-                    }
-                    _ => {}
-                },
+                continue;
+            }
+            if slices.is_empty() {
+                sub.at = to;
+                continue;
+            }
+            *budget -= 1;
+            match self.env.send(&mut connection.socket, slices.as_slice()) {
+                Ok(sent) if sent == slices.bytes => {
+                    connection.bytes_out += sent as u64;
+                    sub.bytes += payload;
+                    sub.at = to;
+                    served += 1;
+                }
+                Ok(sent) => {
+                    connection.took(self.now, sent);
+                    self.counters.bytes_out += sent as u64;
+                    let (next, frames, bytes) = account(connection, &packets, log, from, to, sent);
+                    self.counters.deliveries += frames;
+                    sub.bytes += bytes;
+                    sub.at = next;
+                    connection.block(self.now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
+                Err(_) => {
+                    connection.fail();
+                    self.gone.push((sub.place, Reason::Reset));
+                }
             }
         }
-        group.under_way = None;
-        group.edge = to;
-        group.first = if count == 0 { 0 } else { (group.first + 1) % count };
+        self.counters.sends += (before - *budget) as u64;
+        self.counters.deliveries += served * (to - from);
+        self.counters.bytes_out += served * slices.bytes as u64;
+        group.packets = Some(packets);
+        if visited < group.subs.len() {
+            group.under_way = Some((to, visited));
+            return false;
+        }
+        group.finish_round(to);
         true
+    }
+
+    /// The frames as they are for all sinks, rings of the host and other shards of the cohort.
+    fn flush_frames(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy) {
+        let (from, head) = (group.edge, log.head());
+        let batch = Batch::gather(log, from);
+        let to = batch.as_ref().map_or(head, |batch| from + batch.len());
+        let Some(batch) = batch.filter(|_| !is_special(log, from, to)) else {
+            for sub in group.round(0) {
+                self.set_aside(sub, policy);
+            }
+            return group.finish_round(to);
+        };
+        let mut taken_by_sinks = 0;
+        for sub in group.round(0) {
+            if sub.at != from {
+                self.set_aside(sub, policy);
+                continue;
+            }
+            let mut taken = 0;
+            let stop = match &mut sub.target {
+                Target::Sink(sink) => {
+                    let stop = batch.iter().find_map(|frame| match sink.on_frame(frame) {
+                        SinkVerdict::Taken => {
+                            taken += 1;
+                            None
+                        }
+                        SinkVerdict::Busy => Some(Served::Full),
+                        SinkVerdict::Done => Some(Served::Gone(Reason::Ended)),
+                    });
+                    taken_by_sinks += taken;
+                    stop
+                }
+                target => batch.iter().find_map(|frame| match self.push_frame(target, frame) {
+                    Ok(true) => {
+                        taken += 1;
+                        None
+                    }
+                    Ok(false) => Some(Served::Full),
+                    Err(reason) => Some(Served::Gone(reason)),
+                }),
+            };
+            let Some(stop) = stop else {
+                sub.at = to;
+                sub.bytes += batch.bytes;
+                continue;
+            };
+            sub.at += taken;
+            sub.bytes += batch.iter().zip(0..taken).map(|(frame, _)| frame.payload.len() as u64).sum::<u64>();
+            if let Served::Gone(reason) = stop {
+                self.gone.push((sub.place, reason));
+            } else {
+                sub.queued = true;
+                self.retry.push(sub.place);
+            }
+        }
+        self.counters.deliveries += taken_by_sinks;
+        group.finish_round(to);
     }
 
     /// One who is not in the cohort is served on its own, if it can take anything.
@@ -317,6 +373,7 @@ impl<E: Env> Outlets<'_, E> {
     fn serve(
         &mut self,
         sub: &mut Subscriber,
+        cursor: &mut Cursor,
         packets: Option<&mut Packets>,
         log: &StreamLog,
         policy: &LagPolicy,
@@ -331,10 +388,10 @@ impl<E: Env> Outlets<'_, E> {
                 return Served::Blocked;
             }
         }
-        let before = (sub.cursor.skipped, sub.cursor.skips);
-        let verdict = sub.cursor.settle(log, policy, self.now);
-        if sub.cursor.skips != before.1 {
-            let frames = sub.cursor.skipped - before.0;
+        let before = (cursor.skipped, cursor.skips);
+        let verdict = cursor.settle(log, policy, self.now);
+        if cursor.skips != before.1 {
+            let frames = cursor.skipped - before.0;
             self.counters.skipped += frames;
             self.skips.push(Skip { place: sub.place, frames });
         }
@@ -344,8 +401,8 @@ impl<E: Env> Outlets<'_, E> {
             LagVerdict::Deliver => {}
         }
         match (&sub.target, packets) {
-            (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, packets, log, edge),
-            _ => self.push_frames(sub, log, edge),
+            (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),
+            _ => self.push_frames(sub, cursor, log, edge),
         }
     }
 
@@ -354,22 +411,23 @@ impl<E: Env> Outlets<'_, E> {
         &mut self,
         slot: usize,
         sub: &mut Subscriber,
+        cursor: &mut Cursor,
         packets: &mut Packets,
         log: &StreamLog,
         edge: u64,
     ) -> Served {
         let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
-        sub.cursor.take_gap();
-        if let Some(from) = sub.cursor.config_owed()
-            && sub.cursor.next() < edge
+        cursor.take_gap();
+        if let Some(from) = cursor.config_owed()
+            && cursor.next() < edge
         {
-            push_config(connection, packets, log, from, sub.cursor.next());
-            sub.cursor.take_config();
+            push_config(connection, packets, log, from, cursor.next());
+            cursor.take_config();
         }
-        packets.cover(log, sub.cursor.next());
+        packets.cover(log, cursor.next());
         let mut budget = CATCH_UP_BYTES_PER_TURN;
         loop {
-            let from = sub.cursor.next();
+            let from = cursor.next();
             let mut seq = from;
             let mut slices = Slices::new();
             let mut room = true;
@@ -380,8 +438,8 @@ impl<E: Env> Outlets<'_, E> {
             while room && seq < edge && slices.bytes < budget && !selective {
                 if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
                     // While a track waits for its keyframe frames go one by one, so that what is admitted is sent.
-                    selective = sub.cursor.is_selective();
-                    if selective && !sub.cursor.admits(frame) {
+                    selective = cursor.is_selective();
+                    if selective && !cursor.admits(frame) {
                         break;
                     }
                     if !slices.push_packet(packet, &frame.payload) {
@@ -393,7 +451,7 @@ impl<E: Env> Outlets<'_, E> {
             if slices.is_empty() {
                 // Frames that this format does not carry, or that wait for their track's keyframe.
                 let passed = if seq == from && seq < edge { seq + 1 } else { seq };
-                sub.cursor.catch_up(passed, edge);
+                cursor.catch_up(passed, edge);
                 if passed >= edge {
                     connection.clear = connection.writable && connection.cold.pending.is_empty();
                     return Served::Edge;
@@ -417,7 +475,7 @@ impl<E: Env> Outlets<'_, E> {
             let (next, frames, bytes) = account(connection, packets, log, from, seq, media);
             self.counters.deliveries += frames;
             sub.bytes += bytes;
-            sub.cursor.catch_up(next, edge);
+            cursor.catch_up(next, edge);
             if sent < total {
                 connection.block(self.now);
                 return Served::Blocked;
@@ -434,51 +492,52 @@ impl<E: Env> Outlets<'_, E> {
     }
 
     /// Hands frames as they are to a sink, a ring of the host, or another shard.
-    fn push_frames(&mut self, sub: &mut Subscriber, log: &StreamLog, to: u64) -> Served {
-        let mut seq = sub.cursor.next();
+    fn push_frames(&mut self, sub: &mut Subscriber, cursor: &mut Cursor, log: &StreamLog, to: u64) -> Served {
+        let mut seq = cursor.next();
         while seq < to {
-            sub.cursor.cross(seq, log.gap_before(seq));
+            cursor.cross(seq, log.gap_before(seq));
             let Some(frame) = log.frame(seq) else { break };
-            if !sub.cursor.admits(frame) {
+            if !cursor.admits(frame) {
                 seq += 1;
                 continue;
             }
-            if sub.cursor.gap() > 0 {
-                if !self.push_gap(sub) {
-                    sub.cursor.catch_up(seq, to);
+            if cursor.gap() > 0 {
+                if !self.push_gap(&mut sub.target, cursor.gap()) {
+                    cursor.catch_up(seq, to);
                     return Served::Full;
                 }
-                sub.cursor.take_gap();
+                cursor.take_gap();
             }
-            if let Some(from) = sub.cursor.config_owed() {
-                for config in log.configs(from, seq) {
-                    match self.push_frame(sub, config) {
-                        Ok(true) => {}
+            if let Some(from) = cursor.config_owed() {
+                for (at, config) in log.configs_at(from, seq) {
+                    match self.push_frame(&mut sub.target, config) {
+                        // A ring smaller than all of it gets it in pieces, each once.
+                        Ok(true) => cursor.take_config_at(at),
                         Ok(false) => {
-                            sub.cursor.catch_up(seq, to);
+                            cursor.catch_up(seq, to);
                             return Served::Full;
                         }
                         Err(reason) => return Served::Gone(reason),
                     }
                 }
-                sub.cursor.take_config();
+                cursor.take_config();
             }
-            match self.push_frame(sub, frame) {
+            match self.push_frame(&mut sub.target, frame) {
                 Ok(true) => sub.bytes += frame.payload.len() as u64,
                 Ok(false) => {
-                    sub.cursor.catch_up(seq, to);
+                    cursor.catch_up(seq, to);
                     return Served::Full;
                 }
                 Err(reason) => return Served::Gone(reason),
             }
             seq += 1;
         }
-        sub.cursor.catch_up(seq, to);
+        cursor.catch_up(seq, to);
         Served::Edge
     }
 
-    fn push_frame(&mut self, sub: &mut Subscriber, frame: &Frame) -> Result<bool, Reason> {
-        match &mut sub.target {
+    fn push_frame(&mut self, target: &mut Target, frame: &Frame) -> Result<bool, Reason> {
+        match target {
             Target::Sink(sink) => match sink.on_frame(frame) {
                 SinkVerdict::Taken => self.counters.deliveries += 1,
                 SinkVerdict::Busy => return Ok(false),
@@ -507,9 +566,8 @@ impl<E: Env> Outlets<'_, E> {
     }
 
     /// Marks frames that are left out, in order; `false` if there is no room for the mark.
-    fn push_gap(&mut self, sub: &mut Subscriber) -> bool {
-        let frames = sub.cursor.gap();
-        match &mut sub.target {
+    fn push_gap(&mut self, target: &mut Target, frames: u64) -> bool {
+        match target {
             Target::Sink(sink) => sink.on_gap(frames),
             Target::Host(host) => {
                 let Some(end) = self.hosts.get_mut(*host) else { return true };
@@ -526,6 +584,11 @@ impl<E: Env> Outlets<'_, E> {
         }
         true
     }
+}
+
+/// Whether the cohort can't go through `from..to` as one: frames are missing there, or are held no more.
+fn is_special(log: &StreamLog, from: u64, to: u64) -> bool {
+    from < log.tail() || log.has_gap(from, to)
 }
 
 fn touch(end: &mut HostEnd, host: usize, touched: &mut Vec<usize>) {

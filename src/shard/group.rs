@@ -42,13 +42,15 @@ pub(crate) struct Group {
     pub(crate) first: usize,
 }
 
+/// What a delivery to one of the cohort touches: one cache line. What only the others need stands in [`Place`].
 pub(crate) struct Subscriber {
-    pub(crate) cursor: Cursor,
+    /// The frame that is due next while its cursor is calm; else [`ASIDE`], and the cursor says.
+    pub(crate) at: u64,
+    /// Payload bytes delivered.
+    pub(crate) bytes: u64,
     pub(crate) target: Target,
     /// Its entry in the shard's table of places.
     pub(crate) place: usize,
-    /// Payload bytes delivered.
-    pub(crate) bytes: u64,
     /// It waits in a queue to be served on its own.
     pub(crate) queued: bool,
     /// It wants nothing for now.
@@ -66,9 +68,32 @@ pub(crate) enum Target {
     Sink(Box<dyn FrameSink>),
 }
 
-/// What is remembered of a subscriber besides the hot record: where that stands, and what its end will tell.
+/// Not in the log's order for now: see the cursor.
+pub(crate) const ASIDE: u64 = u64::MAX;
+
+const _: () = assert!(size_of::<Subscriber>() <= 64, "a delivery touches one cache line");
+
+impl Subscriber {
+    /// Gives its place back to the cursor: something is to be done that the cohort does not do.
+    pub(crate) const fn step_aside(&mut self, cursor: &mut Cursor) {
+        if self.at != ASIDE {
+            cursor.advance(self.at);
+            self.at = ASIDE;
+        }
+    }
+
+    /// Takes its place from the cursor, if nothing else is to be known of it.
+    pub(crate) const fn step_in(&mut self, cursor: &Cursor) {
+        self.at = if cursor.is_calm() { cursor.next() } else { ASIDE };
+    }
+}
+
+/// What is remembered of a subscriber besides the hot record: where that stands, what happened to it, and what its
+/// end will tell.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
+    /// True while the record says [`ASIDE`]; else behind by what the cohort was served.
+    pub(crate) cursor: Cursor,
     pub(crate) stream: usize,
     pub(crate) group: usize,
     pub(crate) index: usize,
@@ -135,6 +160,20 @@ impl Group {
         Self { format, merge, packets, subs: Vec::new(), edge, under_way: None, first: 0 }
     }
 
+    /// The subscribers in the order of this flush, without those that it has visited.
+    pub(crate) fn round(&mut self, visited: usize) -> impl Iterator<Item = &mut Subscriber> {
+        let first = if self.first < self.subs.len() { self.first } else { 0 };
+        let (front, back) = self.subs.split_at_mut(first);
+        back.iter_mut().chain(front).skip(visited)
+    }
+
+    /// A flush is done: everything before `to` was offered.
+    pub(crate) const fn finish_round(&mut self, to: u64) {
+        self.under_way = None;
+        self.edge = to;
+        self.first = if self.first + 1 < self.subs.len() { self.first + 1 } else { 0 };
+    }
+
     /// Whether what waits is to be sent now; if not, when.
     pub(crate) fn due(&self, log: &StreamLog, now: Instant) -> Result<(), Instant> {
         if self.under_way.is_some() || self.format == Format::Frames {
@@ -162,6 +201,39 @@ impl Group {
 /// Longest that audio waits for the next video frame: one interval of 25 frames per second, with room for jitter. With
 /// exactly one interval of 30 much of the audio would leave just before the frame that it waits for.
 const AUDIO_RIDES_AT_MOST: Duration = Duration::from_millis(45);
+
+/// Frames that one pass offers to a cohort, in place.
+pub(crate) struct Batch<'a> {
+    /// Those behind `count` are none of it.
+    frames: [&'a Frame; FRAMES_PER_PASS],
+    count: usize,
+    /// Payload bytes of all.
+    pub(crate) bytes: u64,
+}
+
+/// Few enough for a stack, many enough that the next pass costs nothing beside this one.
+const FRAMES_PER_PASS: usize = 16;
+
+impl<'a> Batch<'a> {
+    /// The frames from `from` on, as many as fit; none if that one is not held.
+    pub(crate) fn gather(log: &'a StreamLog, from: u64) -> Option<Self> {
+        let mut batch = Self { frames: [log.frame(from)?; FRAMES_PER_PASS], count: 0, bytes: 0 };
+        for (slot, frame) in batch.frames.iter_mut().zip((from..log.head()).map_while(|seq| log.frame(seq))) {
+            *slot = frame;
+            batch.count += 1;
+            batch.bytes += frame.payload.len() as u64;
+        }
+        Some(batch)
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.count as u64
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Frame> + '_ {
+        self.frames[..self.count].iter().copied()
+    }
+}
 
 /// Slices of one send, in place.
 pub(crate) struct Slices<'a> {

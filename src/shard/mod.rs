@@ -36,7 +36,7 @@ use slab::Slab;
 pub use env::{Env, SystemEnv};
 pub use host::{HostPublish, HostSubscribe, PublisherEvent};
 pub use inspect::{Counters, ShardStats, StreamInfo};
-pub use mesh::{Link, Mesh, mesh};
+pub use mesh::{Link, Mesh, mesh, mesh_with};
 pub use message::{Attach, Command, Control, HostNote, KickTarget, Message, PackedFrame, PeerMessage, RunSource};
 pub use shared::{Beat, Config, EventHub, Events, Gauges, Post, Shared};
 

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::env::Env;
+use super::group::Place;
 use super::host::{Feed, PublisherEvent};
 use super::local::{Home, LocalStream, PublisherRef, Source};
 use super::message::Control;
@@ -11,6 +12,7 @@ use crate::fact::{Fact, FactKind, Who};
 use crate::id::{Generation, ShardId, StreamKey};
 use crate::protocol::Input;
 use crate::reason::Reason;
+use slab::Slab;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +31,12 @@ impl<E: Env> Shard<E> {
             self.shared.directory.claim(key, self.id, spec.conflict, limits.publishers, self.config.streams_max())?;
         let index = self.stream_for(key, &spec);
         let mut kind = FactKind::PublishStart;
+        // Who publishes here is over, also if the name has moved on meanwhile and that word has not arrived yet.
+        if let Some(generation) = self.streams[index].home().map(|home| home.generation) {
+            self.oust(index, generation, now);
+        }
         if let Some((home, generation)) = claim.previous {
-            if home == self.id {
-                self.oust(index, generation, now);
-            } else {
+            if home != self.id {
                 self.mesh.control(home, Control::TakenOver { key: key.clone(), generation });
             }
             self.tell(Fact::new(FactKind::Takeover, now, self.id).stream(key).generation(generation).who(&who));
@@ -45,10 +49,12 @@ impl<E: Env> Shard<E> {
         if resumes {
             kind = FactKind::Switch;
         }
-        // Frames of the former publisher can't be mixed with this one's GOP.
-        restart_readers(stream);
         let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, claim.line, now.mono);
         stream.source = Source::Home(Box::new(home));
+        // Frames of the former publisher can't be mixed with this one's GOP: here, and on the shards that got them
+        // from here and come back for more.
+        self.end_links(index, Reason::TakenOver, now);
+        restart_readers(&mut self.streams[index], &mut self.places);
         for shard in claim.interested {
             if shard != self.id {
                 let generation = claim.generation;
@@ -257,7 +263,7 @@ impl<E: Env> Shard<E> {
 }
 
 /// All readers of a stream wait for the next publisher's first keyframe.
-pub(super) fn restart_readers(stream: &mut LocalStream) {
+pub(super) fn restart_readers(stream: &mut LocalStream, places: &mut Slab<Place>) {
     let head = stream.log.head();
     stream.log.restart();
     for group in &mut stream.groups {
@@ -267,7 +273,9 @@ pub(super) fn restart_readers(stream: &mut LocalStream) {
             packets.clear(head);
         }
         for sub in &mut group.subs {
-            sub.cursor.restart(head);
+            let cursor = &mut places[sub.place].cursor;
+            sub.step_aside(cursor);
+            cursor.restart(head);
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::Play;
 use super::env::Env;
-use super::group::{Format, Group, Packets, Place, Subscriber, Target};
+use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target};
 use super::host::{HostEnd, HostSubscribe};
 use super::local::Source;
 use super::message::{Attach, Control, HostNote, Message};
@@ -222,6 +223,7 @@ impl<E: Env> Shard<E> {
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
         let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let place = self.places.insert(Place {
+            cursor,
             stream: index,
             group: group_index,
             index: group.subs.len(),
@@ -231,7 +233,7 @@ impl<E: Env> Shard<E> {
             wait_until,
         });
         let target = joiner.target;
-        group.subs.push(Subscriber { cursor, target, place, bytes: 0, queued: true, paused: false });
+        group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
         self.behind.push_back(place);
         if wait_until < Instant::FAR {
@@ -264,7 +266,7 @@ impl<E: Env> Shard<E> {
         let key = stream.key.clone();
         let who = match sub.target {
             Target::Connection(slot) => self.end_play(slot, place, reason),
-            Target::Host(host) => self.end_host(host, &sub.cursor, reason),
+            Target::Host(host) => self.end_host(host, &entry.cursor, reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
                 Some(Who { connection: entry.connection, peer: None, protocol: "host", principal: None })
@@ -282,7 +284,7 @@ impl<E: Env> Shard<E> {
             }
             for kind in kinds.into_iter().flatten() {
                 let fact = Fact::new(kind, now, self.id).stream(&key).who(&who).reason(reason);
-                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(sub.cursor.skipped);
+                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(entry.cursor.skipped);
                 self.tell(fact);
             }
         }
@@ -331,12 +333,13 @@ impl<E: Env> Shard<E> {
     }
 
     pub(super) fn pause_subscriber(&mut self, place: usize, paused: bool) {
-        let Some(entry) = self.places.get(place) else { return };
+        let Some(entry) = self.places.get_mut(place) else { return };
         let Some(stream) = self.streams.get_mut(entry.stream) else { return };
         let head = stream.log.head();
         let sub = &mut stream.groups[entry.group].subs[entry.index];
         sub.paused = paused;
-        sub.cursor.pause(head);
+        sub.step_aside(&mut entry.cursor);
+        entry.cursor.pause(head);
     }
 
     /// Takes whoever is left of a former publisher's readers off the stream.
@@ -353,6 +356,8 @@ impl<E: Env> Shard<E> {
         if let Some(at) = links.iter().position(|link| *link == self.id) {
             links.swap_remove(at);
         }
+        // Whoever comes now waits for the next publisher: what the former one left is not for them.
+        super::publish::restart_readers(&mut self.streams[index], &mut self.places);
     }
 
     /// A stream's timer: a flush, the end of a wait, of a grace, of a drain.
@@ -400,7 +405,7 @@ impl<E: Env> Shard<E> {
         let Ok(slot) = u32::try_from(index) else { return };
         self.waiting_is_over(index);
         let stream = &mut self.streams[index];
-        super::publish::restart_readers(stream);
+        super::publish::restart_readers(stream, &mut self.places);
         stream.source = Source::Remote { home };
         stream.links.push(home);
         let control = Control::Subscribe { key: stream.key.clone(), generation, slot };
@@ -420,7 +425,13 @@ impl<E: Env> Shard<E> {
     /// A stream that somebody here waits for, or plays from a former home, is published on another shard.
     pub(super) fn on_published(&mut self, home: ShardId, key: &StreamKey, generation: Generation, now: Now) {
         let Some(index) = self.by_key.get(key).copied() else { return };
-        let stream = &self.streams[index];
+        if let Some(here) = self.streams[index].home().map(|home| home.generation)
+            && here < generation
+        {
+            // Word of the takeover was lost with a shard.
+            self.on_taken_over(key, here, now);
+        }
+        let Some(stream) = self.streams.get(index).filter(|stream| stream.key == *key) else { return };
         if !stream.interested || stream.home().is_some() {
             return;
         }
@@ -455,20 +466,25 @@ impl<E: Env> Shard<E> {
         let current = matches!(stream.source, Source::Remote { home: linked } if linked == home);
         if current && !still_linked {
             let grace = stream.spec.republish_grace;
-            let key = stream.key.clone();
             stream.source = Source::Absent { until: Instant::FAR, reason };
-            // It may have moved, or come back, while this message was under way.
-            if let Located::Live(home, generation) = self.shared.directory.locate(&key)
-                && self.is_elsewhere(home)
-                && self.streams[index].subscribers > 0
-            {
-                self.link(index, home, generation);
-            } else {
-                self.source_ended(index, reason, grace, now);
-            }
+            self.follow(index, reason, grace, now);
             return;
         }
         self.forget_if_idle(index);
+    }
+
+    /// The home of a stream is lost to its readers here. It may have moved, or come back, while word of that was
+    /// under way; else they wait, or end.
+    pub(super) fn follow(&mut self, index: usize, reason: Reason, grace: Duration, now: Now) {
+        let Some(stream) = self.streams.get(index) else { return };
+        if let Located::Live(home, generation) = self.shared.directory.locate(&stream.key)
+            && self.is_elsewhere(home)
+            && stream.subscribers > 0
+        {
+            self.link(index, home, generation);
+        } else {
+            self.source_ended(index, reason, grace, now);
+        }
     }
 
     /// Ends the links of all other shards to a home stream, after what they can still take.

@@ -205,10 +205,15 @@ impl StreamLog {
 
     /// The configuration in force at `seq` that was appended at or after `from`: one frame per track, oldest first.
     pub fn configs(&self, from: u64, seq: u64) -> impl Iterator<Item = &Frame> {
+        self.configs_at(from, seq).map(|(_, frame)| frame)
+    }
+
+    /// The same with their sequence numbers.
+    pub fn configs_at(&self, from: u64, seq: u64) -> impl Iterator<Item = (u64, &Frame)> {
         self.configs.iter().enumerate().filter_map(move |(index, (at, frame))| {
             let replaced =
                 self.configs[index + 1..].iter().any(|(later, other)| *later < seq && other.track == frame.track);
-            (*at >= from && *at < seq && !replaced).then_some(frame)
+            (*at >= from && *at < seq && !replaced).then_some((*at, frame))
         })
     }
 

@@ -30,8 +30,6 @@ pub struct Cursor {
     awaiting: u16,
     position: Position,
     started: bool,
-    /// Reading, nothing left out, no configuration owed, no track waiting: one of the cohort.
-    calm: bool,
     /// A joiner that was given an old GOP may be behind until then.
     exempt_until: Instant,
     window_start: Instant,
@@ -73,7 +71,6 @@ impl Cursor {
             awaiting: 0,
             position: Position::AwaitingKey,
             started: false,
-            calm: false,
             exempt_until: now + policy.max_age,
             window_start: now,
             lost_ms: [0; 2],
@@ -93,15 +90,19 @@ impl Cursor {
         self.next
     }
 
-    /// Whether it stands exactly at `edge` with nothing special to do: one of the cohort.
+    /// Whether it reads on with nothing left out, no configuration owed and no track waiting: until something
+    /// happens to it, its place is all that there is to know.
     #[must_use]
-    pub const fn is_at(&self, edge: u64) -> bool {
-        self.next == edge && self.calm
+    pub const fn is_calm(&self) -> bool {
+        self.gap == 0
+            && self.awaiting == 0
+            && self.config_from == u64::MAX
+            && matches!(self.position, Position::Reading)
     }
 
-    /// The cohort was served up to `edge`.
-    pub const fn advance(&mut self, edge: u64) {
-        self.next = edge;
+    /// It was calm, and was served up to `to`.
+    pub const fn advance(&mut self, to: u64) {
+        self.next = to;
     }
 
     /// One who was behind was served up to `to`; `edge` is where the others stand.
@@ -110,10 +111,6 @@ impl Cursor {
         if to >= edge {
             self.exempt_until = Instant::ZERO;
         }
-        self.calm = self.gap == 0
-            && self.awaiting == 0
-            && self.config_from == u64::MAX
-            && matches!(self.position, Position::Reading);
     }
 
     /// Whether a track still waits for its keyframe.
@@ -157,6 +154,11 @@ impl Cursor {
         owed
     }
 
+    /// Configuration up to `seq` is delivered; what is newer is still owed.
+    pub const fn take_config_at(&mut self, seq: u64) {
+        self.config_from = seq + 1;
+    }
+
     /// Goes past a place where the log itself misses frames; counted once.
     pub const fn cross(&mut self, seq: u64, missing: u64) {
         if missing > 0 && seq >= self.crossed {
@@ -176,7 +178,6 @@ impl Cursor {
     const fn add_gap(&mut self, frames: u64) {
         self.gap += frames;
         self.skipped += frames;
-        self.calm = false;
     }
 
     /// How far behind it is.
@@ -193,7 +194,6 @@ impl Cursor {
 
     /// Decides before a delivery: may it go on, must it skip, is it given up?
     pub fn settle(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> LagVerdict {
-        self.calm = false;
         if self.position == Position::AwaitingKey {
             let Some(start) = self.start_in(log) else { return LagVerdict::Wait };
             if !self.started {
@@ -236,7 +236,6 @@ impl Cursor {
         self.config_from = head;
         self.awaiting = 0;
         self.started = false;
-        self.calm = false;
         self.position = Position::AwaitingKey;
     }
 
