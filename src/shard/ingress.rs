@@ -91,7 +91,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn resume_read(&mut self, slot: usize) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let cold = &mut connection.cold;
-        if cold.readable && !cold.queued && cold.asking == 0 {
+        if cold.readable && !cold.queued && (cold.asking == 0 || cold.broken) {
             cold.queued = true;
             self.readable.push_back(slot);
         }
@@ -105,6 +105,9 @@ impl<E: Env> Shard<E> {
         }
         loop {
             let Some(connection) = self.connections.get_mut(slot) else { return };
+            if connection.cold.broken {
+                return self.lose(slot, Reason::Reset, now);
+            }
             if connection.cold.asking > 0 {
                 return;
             }
@@ -136,7 +139,7 @@ impl<E: Env> Shard<E> {
                         return;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !connection.cold.broken => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.cold.readable = false;
                     return;
                 }

@@ -309,10 +309,9 @@ impl<E: Env> Shard<E> {
 
     /// A send failed: the connection is gone, whatever its session thinks.
     fn queue_loss(&mut self, slot: usize) {
-        // Reading finds the end, and loses it there.
+        // In the turn of those who are read, since streams are being served now.
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.cold.readable = true;
-            connection.cold.read_over = true;
         }
         self.resume_read(slot);
     }
