@@ -229,7 +229,8 @@ impl<E: Env> Outlets<'_, E> {
             seq += 1;
         }
         to = seq;
-        let special = is_special(log, from, to);
+        // What the log has let go of, or never had, is left out, and each is told so on its own.
+        let special = from < log.tail();
         let before = *budget;
         let mut served = 0;
         for sub in group.round(visited) {
@@ -296,7 +297,7 @@ impl<E: Env> Outlets<'_, E> {
         let (from, head) = (group.edge, log.head());
         let batch = Batch::gather(log, from);
         let to = batch.as_ref().map_or(head, |batch| from + batch.len());
-        let Some(batch) = batch.filter(|_| !is_special(log, from, to)) else {
+        let Some(batch) = batch else {
             for sub in group.round(0) {
                 self.set_aside(sub, policy);
             }
@@ -495,7 +496,6 @@ impl<E: Env> Outlets<'_, E> {
     fn push_frames(&mut self, sub: &mut Subscriber, cursor: &mut Cursor, log: &StreamLog, to: u64) -> Served {
         let mut seq = cursor.next();
         while seq < to {
-            cursor.cross(seq, log.gap_before(seq));
             let Some(frame) = log.frame(seq) else { break };
             if !cursor.admits(frame) {
                 seq += 1;
@@ -584,11 +584,6 @@ impl<E: Env> Outlets<'_, E> {
         }
         true
     }
-}
-
-/// Whether the cohort can't go through `from..to` as one: frames are missing there, or are held no more.
-fn is_special(log: &StreamLog, from: u64, to: u64) -> bool {
-    from < log.tail() || log.has_gap(from, to)
 }
 
 fn touch(end: &mut HostEnd, host: usize, touched: &mut Vec<usize>) {

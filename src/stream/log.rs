@@ -4,7 +4,6 @@
 //! (distance of a cursor from its head). Appending is O(1) and touches no subscriber. It never holds more than
 //! its bounds, however slow a subscriber is.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::spec::GopCache;
@@ -29,8 +28,6 @@ pub struct StreamLog {
     latest_key: Option<u64>,
     /// Configuration frames, oldest first: for each track at least the one in force at `tail`.
     configs: Vec<(u64, Frame)>,
-    /// Frames that are missing before a sequence number, because they never reached this shard. Oldest first.
-    gaps: VecDeque<(u64, u64)>,
     /// Tracks that carry video, by bit: their configuration or a frame of them was seen.
     video: u16,
     /// Whether anything but configuration was seen.
@@ -68,7 +65,6 @@ impl StreamLog {
             key: None,
             latest_key: None,
             configs: Vec::new(),
-            gaps: VecDeque::new(),
             video: 0,
             media: false,
             cache,
@@ -104,15 +100,16 @@ impl StreamLog {
         Appended { seq, gop_dropped }
     }
 
-    /// Notes that `frames` are missing before the next frame.
+    /// Frames that never reached this shard keep their numbers: the distance between two frames always tells how many
+    /// are left out. What was held before them goes too, as nothing behind the gap builds on it.
     pub fn note_gap(&mut self, frames: u64) {
-        if frames == 0 {
-            return;
+        while self.tail < self.head {
+            self.drop_tail();
         }
-        match self.gaps.back_mut() {
-            Some((seq, count)) if *seq == self.head => *count += frames,
-            _ => self.gaps.push_back((self.head, frames)),
-        }
+        self.key = None;
+        self.latest_key = None;
+        self.head += frames;
+        self.tail = self.head;
     }
 
     /// Forgets everything but the numbering: a new publisher starts afresh.
@@ -122,7 +119,6 @@ impl StreamLog {
         }
         self.key = None;
         self.latest_key = None;
-        self.gaps.clear();
         self.configs.clear();
         self.video = 0;
         self.media = false;
@@ -222,24 +218,6 @@ impl StreamLog {
         self.configs(0, self.head)
     }
 
-    /// Whether frames are missing anywhere in `from..to`.
-    #[must_use]
-    pub fn has_gap(&self, from: u64, to: u64) -> bool {
-        self.gaps.iter().any(|(seq, _)| (from..to).contains(seq))
-    }
-
-    /// How many frames are missing right before `seq`.
-    #[must_use]
-    pub fn gap_before(&self, seq: u64) -> u64 {
-        self.gaps.iter().find(|(at, _)| *at == seq).map_or(0, |(_, count)| *count)
-    }
-
-    /// How many frames are missing in `from..to`, those counted that never reached this shard.
-    #[must_use]
-    pub fn missing(&self, from: u64, to: u64) -> u64 {
-        self.gaps.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, count)| count).sum()
-    }
-
     fn is_main_video(&self, track: TrackId) -> bool {
         self.video.trailing_zeros() == u32::from(track.0)
     }
@@ -290,9 +268,6 @@ impl StreamLog {
                 break;
             }
             self.drop_tail();
-        }
-        while self.gaps.front().is_some_and(|(seq, _)| *seq < self.tail) {
-            self.gaps.pop_front();
         }
     }
 

@@ -20,8 +20,6 @@ pub struct Cursor {
     config_from: u64,
     /// Frames left out since the last delivery.
     gap: u64,
-    /// Frames that the log itself misses are accounted for before this sequence number.
-    crossed: u64,
     /// Frames left out in all.
     pub skipped: u64,
     /// Times that it skipped.
@@ -65,7 +63,6 @@ impl Cursor {
             next: log.head(),
             config_from: 0,
             gap: 0,
-            crossed: 0,
             skipped: 0,
             skips: 0,
             awaiting: 0,
@@ -159,25 +156,11 @@ impl Cursor {
         self.config_from = seq + 1;
     }
 
-    /// Goes past a place where the log itself misses frames; counted once.
-    pub const fn cross(&mut self, seq: u64, missing: u64) {
-        if missing > 0 && seq >= self.crossed {
-            self.add_gap(missing);
-            self.crossed = seq + 1;
-        }
-    }
-
     /// Frames left out since the last delivery; now told.
     pub const fn take_gap(&mut self) -> u64 {
         let gap = self.gap;
         self.gap = 0;
         gap
-    }
-
-    /// Adds frames that never reached this shard.
-    const fn add_gap(&mut self, frames: u64) {
-        self.gap += frames;
-        self.skipped += frames;
     }
 
     /// How far behind it is.
@@ -200,7 +183,7 @@ impl Cursor {
                 // The GOP it begins with may be older than its budget, above all on a replica that got it just now.
                 self.exempt_until = now + policy.max_age;
             }
-            self.leave_out(log, start);
+            self.leave_out(start);
             self.resume(start, log);
         }
         if !self.is_over(log, policy, now) {
@@ -211,7 +194,7 @@ impl Cursor {
         let target = key.unwrap_or_else(|| log.head());
         let lost = log.age(self.next.max(log.tail()), now).saturating_sub(log.age(target, now));
         self.skips = self.skips.saturating_add(1);
-        self.leave_out(log, target);
+        self.leave_out(target);
         if key.is_some() {
             self.resume(target, log);
         } else {
@@ -269,10 +252,9 @@ impl Cursor {
         log.has_media().then(|| self.next.max(log.tail()))
     }
 
-    fn leave_out(&mut self, log: &StreamLog, to: u64) {
+    const fn leave_out(&mut self, to: u64) {
         if self.started {
-            let frames = to.saturating_sub(self.next) + log.missing(self.next.max(self.crossed), to);
-            self.crossed = self.crossed.max(to);
+            let frames = to.saturating_sub(self.next);
             self.gap += frames;
             self.skipped += frames;
             if self.config_from == u64::MAX {
