@@ -25,7 +25,7 @@ use crate::fact::{Fact, FactKind};
 use crate::limits::{CATCH_UP_BYTES_PER_TURN, SENDS_PER_TURN};
 use crate::media::Frame;
 use crate::reason::Reason;
-use crate::stream::{Cursor, LagPolicy, LagVerdict, StreamLog};
+use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
 
 /// Everything that a delivery needs besides the stream itself.
 pub(super) struct Outlets<'a, E: Env> {
@@ -396,10 +396,12 @@ impl<E: Env> Outlets<'_, E> {
             self.counters.skipped += frames;
             self.skips.push(Skip { place: sub.place, frames });
         }
-        match verdict {
-            LagVerdict::Evict => return Served::Gone(Reason::Lag),
-            LagVerdict::Wait => return Served::Waits,
-            LagVerdict::Deliver => {}
+        // Another shard is never given up: its readers would come back by the same way, for frames they had before.
+        if verdict == LagVerdict::Evict && !matches!(sub.target, Target::Peer(..)) {
+            return Served::Gone(Reason::Lag);
+        }
+        if cursor.position() == Position::AwaitingKey {
+            return Served::Waits;
         }
         match (&sub.target, packets) {
             (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),
