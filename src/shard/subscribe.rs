@@ -435,6 +435,10 @@ impl<E: Env> Shard<E> {
         if !stream.interested || stream.home().is_some() {
             return;
         }
+        if self.shared.directory.locate(key) != Located::Live(home, generation) {
+            // Old news: whoever has the name now tells so too, or has done so.
+            return;
+        }
         if matches!(stream.source, Source::Remote { home: linked } if linked == home) {
             // The link is to that shard already, and goes on there.
             return;
