@@ -311,6 +311,11 @@ impl<E: Env> Shard<E> {
             drop(frames);
             doorbell.ring();
         }
+        if let Some(until) = self.draining {
+            // Its successor goes on with that.
+            let post = &self.shared.shards[usize::from(self.id.0)];
+            let _ = post.send(Command::Drain(until.since(now.mono)));
+        }
         let links = self.mesh.renew();
         let parts = Parts {
             id: self.id,
