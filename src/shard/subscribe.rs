@@ -265,7 +265,11 @@ impl<E: Env> Shard<E> {
         stream.subscribers -= 1;
         let key = stream.key.clone();
         let who = match sub.target {
-            Target::Connection(slot) => self.end_play(slot, place, reason),
+            Target::Connection(slot) => {
+                let who = self.end_play(slot, place, reason);
+                self.settle_phase(slot, now);
+                who
+            }
             Target::Host(host) => self.end_host(host, &entry.cursor, reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
