@@ -12,6 +12,7 @@ use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::media::{Frame, FrameKind};
 use shardcast::reason::Reason;
 
+use super::auth::principal;
 use super::payload::Tag;
 
 pub type BookRef = Arc<Mutex<Book>>;
@@ -181,6 +182,11 @@ impl Book {
             format!("shard {shard}: {kind} {key} gen {generation} who {who:x} {:?} count {count}", fact.reason)
         });
         let connection = fact.who.as_ref().map(|who| who.connection);
+        if let Some(who) = &fact.who
+            && who.principal.as_deref().is_some_and(|known| *known != *principal(who.connection))
+        {
+            self.trouble(format!("{:x} is taken for {:?}", who.connection.0, who.principal));
+        }
         match (fact.kind, connection) {
             (FactKind::ConnectionOpen, Some(id)) => {
                 if self.connections.insert(id, 1).is_some() {
