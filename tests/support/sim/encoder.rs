@@ -184,6 +184,13 @@ impl Encoder {
         }
     }
 
+    /// It speaks again, if it had fallen silent.
+    pub fn wake(&mut self, now: u64) {
+        for track in &mut self.tracks {
+            track.next_at = track.next_at.min(now + track.every);
+        }
+    }
+
     /// It lost time: what is due is due from now on.
     pub fn catch_up(&mut self, now: u64) {
         for track in &mut self.tracks {

@@ -301,6 +301,9 @@ impl World {
         }
         for client in self.clients.iter_mut().filter(|client| !client.over) {
             client.reading = Reading::Fast;
+            if let Some(encoder) = &mut client.encoder {
+                encoder.wake(now);
+            }
             let paused: Vec<u32> = client.plays.iter().filter(|(_, w)| w.paused).map(|(handle, _)| *handle).collect();
             for handle in paused {
                 client.pause(handle, false);
