@@ -25,7 +25,7 @@ use crate::fact::{Fact, FactKind};
 use crate::limits::{CATCH_UP_BYTES_PER_TURN, SENDS_PER_TURN};
 use crate::media::Frame;
 use crate::reason::Reason;
-use crate::stream::{Cursor, LagPolicy, LagVerdict, StreamLog};
+use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
 
 /// Everything that a delivery needs besides the stream itself.
 pub(super) struct Outlets<'a, E: Env> {
@@ -397,6 +397,12 @@ impl<E: Env> Outlets<'_, E> {
             self.skips.push(Skip { place: sub.place, frames });
         }
         match verdict {
+            // Another shard is behind for all its subscribers: it skips, and is never given up.
+            LagVerdict::Evict if matches!(sub.target, Target::Peer(..)) => {
+                if cursor.position() == Position::AwaitingKey {
+                    return Served::Waits;
+                }
+            }
             LagVerdict::Evict => return Served::Gone(Reason::Lag),
             LagVerdict::Wait => return Served::Waits,
             LagVerdict::Deliver => {}
