@@ -309,16 +309,19 @@ impl<E: Env> Shard<E> {
     /// A stream of this shard has its publisher on another one now.
     pub(super) fn on_taken_over(&mut self, key: &StreamKey, generation: Generation, now: Now) {
         let Some(index) = self.by_key.get(key).copied() else { return };
-        self.oust(index, generation, now);
-        if self.streams.get(index).is_none_or(|stream| stream.home().is_some()) {
+        if self.streams[index].home().is_none_or(|home| home.generation != generation) {
             return;
         }
+        self.oust(index, generation, now);
         self.follow_successor(index, now);
     }
 
-    /// Readers here follow when the new home tells that it has the stream; those on other shards ask it themselves.
+    /// Readers here go to whoever has the name now: that shard may have told so before they came. Those on other
+    /// shards ask it themselves.
     pub(super) fn follow_successor(&mut self, index: usize, now: Now) {
         self.end_links(index, Reason::TakenOver, now);
-        self.forget_if_idle(index);
+        if let Some(grace) = self.streams.get(index).map(|stream| stream.spec.republish_grace) {
+            self.follow(index, Reason::TakenOver, grace, now);
+        }
     }
 }

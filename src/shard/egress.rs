@@ -396,16 +396,12 @@ impl<E: Env> Outlets<'_, E> {
             self.counters.skipped += frames;
             self.skips.push(Skip { place: sub.place, frames });
         }
-        match verdict {
-            // Another shard is behind for all its subscribers: it skips, and is never given up.
-            LagVerdict::Evict if matches!(sub.target, Target::Peer(..)) => {
-                if cursor.position() == Position::AwaitingKey {
-                    return Served::Waits;
-                }
-            }
-            LagVerdict::Evict => return Served::Gone(Reason::Lag),
-            LagVerdict::Wait => return Served::Waits,
-            LagVerdict::Deliver => {}
+        // Another shard is never given up: its readers would come back by the same way, for frames they had before.
+        if verdict == LagVerdict::Evict && !matches!(sub.target, Target::Peer(..)) {
+            return Served::Gone(Reason::Lag);
+        }
+        if cursor.position() == Position::AwaitingKey {
+            return Served::Waits;
         }
         match (&sub.target, packets) {
             (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),

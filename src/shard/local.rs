@@ -127,7 +127,8 @@ impl Home {
             resume,
             jumped: if resume.is_some() { u16::MAX } else { 0 },
             line,
-            last_dts: [i64::MIN; TRACKS_MAX],
+            // No track of this publisher lies before the end of the former, whichever frame comes first.
+            last_dts: [resume.map_or(i64::MIN, |end| end.0); TRACKS_MAX],
             keyed: 0,
             key_asked: Instant::ZERO,
         }

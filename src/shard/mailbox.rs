@@ -92,21 +92,18 @@ impl<E: Env> Shard<E> {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let (key, grace) = (stream.key.clone(), stream.spec.republish_grace);
         let located = self.shared.directory.locate(&key);
-        let reason = match &stream.source {
+        match &stream.source {
             Source::Home(home) if located == Located::Live(self.id, home.generation) => {
                 // It may have players who wait for this, or a publisher who has lost the name.
                 self.mesh.control(peer, Control::Published { key, generation: home.generation });
-                return;
             }
             Source::Home(home) => {
                 let generation = home.generation;
-                self.oust(index, generation, now);
-                self.end_links(index, Reason::TakenOver, now);
-                Reason::TakenOver
+                self.on_taken_over(&key, generation, now);
             }
             Source::Remote { home } if *home == peer => {
                 stream.source = Source::Absent { until: Instant::FAR, reason: Reason::ShardLost };
-                Reason::ShardLost
+                self.follow(index, Reason::ShardLost, grace, now);
             }
             Source::Remote { .. } | Source::Absent { .. } => {
                 if let Located::Live(home, generation) = located
@@ -115,9 +112,7 @@ impl<E: Env> Shard<E> {
                     self.on_published(home, &key, generation, now);
                 }
                 self.forget_if_idle(index);
-                return;
             }
-        };
-        self.follow(index, reason, grace, now);
+        }
     }
 }

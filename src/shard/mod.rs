@@ -165,7 +165,9 @@ pub struct Parts<E: Env> {
 impl<E: Env> Shard<E> {
     /// An idle shard.
     #[must_use]
-    pub fn new(parts: Parts<E>) -> Self {
+    pub fn new(mut parts: Parts<E>) -> Self {
+        // Answers to the shard that failed before this one must not be taken for answers to this one.
+        let next_ticket = parts.env.random();
         let listeners = parts.shared.listeners.len();
         let mut shard = Self {
             id: parts.id,
@@ -201,7 +203,7 @@ impl<E: Env> Shard<E> {
             ready: Vec::new(),
             outputs: Vec::new(),
             next_connection: parts.next_connection,
-            next_ticket: 0,
+            next_ticket,
             next_uid: 0,
             accepts_again: false,
             accept_rate: RateWindow::default(),
@@ -310,6 +312,11 @@ impl<E: Env> Shard<E> {
             let HostEnd { frames, doorbell, .. } = end;
             drop(frames);
             doorbell.ring();
+        }
+        if let Some(until) = self.draining {
+            // Its successor goes on with that.
+            let post = &self.shared.shards[usize::from(self.id.0)];
+            let _ = post.send(Command::Drain(until.since(now.mono)));
         }
         let links = self.mesh.renew();
         let parts = Parts {

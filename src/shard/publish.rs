@@ -142,6 +142,7 @@ impl<E: Env> Shard<E> {
                 if let Some(connection) = self.connections.get_mut(slot) {
                     connection.cold.publishes.retain(|publishing| publishing.handle != handle);
                 }
+                self.settle_phase(slot, now);
                 self.queue_task(slot, Input::Unpublished(handle, Reason::TakenOver));
             }
             PublisherRef::Port(port) => self.close_port(port, Reason::TakenOver),

@@ -225,7 +225,7 @@ impl<E: Env> Shard<E> {
         credentials: Credentials,
         now: Now,
     ) {
-        self.next_ticket += 1;
+        self.next_ticket = self.next_ticket.wrapping_add(1);
         let ticket = self.next_ticket;
         let (connection, peer, protocol) = match &by {
             AskedBy::Publish { slot, id, .. } | AskedBy::Play { slot, id, .. } => {

@@ -265,7 +265,11 @@ impl<E: Env> Shard<E> {
         stream.subscribers -= 1;
         let key = stream.key.clone();
         let who = match sub.target {
-            Target::Connection(slot) => self.end_play(slot, place, reason),
+            Target::Connection(slot) => {
+                let who = self.end_play(slot, place, reason);
+                self.settle_phase(slot, now);
+                who
+            }
             Target::Host(host) => self.end_host(host, &entry.cursor, reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
@@ -433,6 +437,10 @@ impl<E: Env> Shard<E> {
         }
         let Some(stream) = self.streams.get(index).filter(|stream| stream.key == *key) else { return };
         if !stream.interested || stream.home().is_some() {
+            return;
+        }
+        if self.shared.directory.locate(key) != Located::Live(home, generation) {
+            // Old news: whoever has the name now tells so too, or has done so.
             return;
         }
         if matches!(stream.source, Source::Remote { home: linked } if linked == home) {

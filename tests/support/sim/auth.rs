@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use shardcast::extension::{AuthReply, AuthRequest, Authenticator};
+use shardcast::id::ConnectionId;
 use shardcast::reason::Reason;
 
 use super::rng::Rng;
@@ -17,7 +18,7 @@ struct Inner {
     denies: u64,
     late: u64,
     now: u64,
-    waiting: Vec<(u64, AuthReply)>,
+    waiting: Vec<(u64, AuthReply, String)>,
 }
 
 impl Porter {
@@ -33,19 +34,19 @@ impl Porter {
         let mut at = 0;
         while at < inner.waiting.len() {
             if inner.waiting[at].0 <= now {
-                due.push(inner.waiting.swap_remove(at).1);
+                due.push(inner.waiting.swap_remove(at));
             } else {
                 at += 1;
             }
         }
         drop(inner);
-        for reply in due {
-            reply.allow(Some("late"));
+        for (_, reply, who) in due {
+            reply.allow(Some(&who));
         }
     }
 
     pub fn due(&self) -> u64 {
-        self.0.lock().waiting.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX)
+        self.0.lock().waiting.iter().map(|(at, ..)| *at).min().unwrap_or(u64::MAX)
     }
 
     /// From now on everybody is let in at once.
@@ -56,17 +57,23 @@ impl Porter {
 }
 
 impl Authenticator for Porter {
-    fn authorize(&self, _request: AuthRequest, reply: AuthReply) {
+    fn authorize(&self, request: AuthRequest, reply: AuthReply) {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
+        // Everybody is recognised as itself, so that an answer that reaches somebody else is found out.
         if inner.denies > 0 && inner.rng.one_in(inner.denies) {
             return reply.deny(Reason::Denied);
         }
         if inner.late > 0 && inner.rng.one_in(inner.late) {
             // Sometimes later than the deadline of two seconds.
             let at = inner.now + inner.rng.within(1_000_000, 2_600_000_000);
-            return inner.waiting.push((at, reply));
+            return inner.waiting.push((at, reply, principal(request.connection)));
         }
-        reply.allow(None);
+        reply.allow(Some(&principal(request.connection)));
     }
+}
+
+/// Whom the porter recognises.
+pub fn principal(connection: ConnectionId) -> String {
+    format!("{:x}", connection.0)
 }

@@ -12,6 +12,7 @@ use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::media::{Frame, FrameKind};
 use shardcast::reason::Reason;
 
+use super::auth::principal;
 use super::payload::Tag;
 
 pub type BookRef = Arc<Mutex<Book>>;
@@ -181,6 +182,11 @@ impl Book {
             format!("shard {shard}: {kind} {key} gen {generation} who {who:x} {:?} count {count}", fact.reason)
         });
         let connection = fact.who.as_ref().map(|who| who.connection);
+        if let Some(who) = &fact.who
+            && who.principal.as_deref().is_some_and(|known| *known != *principal(who.connection))
+        {
+            self.trouble(format!("{:x} is taken for {:?}", who.connection.0, who.principal));
+        }
         match (fact.kind, connection) {
             (FactKind::ConnectionOpen, Some(id)) => {
                 if self.connections.insert(id, 1).is_some() {
@@ -231,12 +237,15 @@ impl Book {
             return self.trouble(format!("life {} ended twice, or never started", generation.0));
         };
         let Some(number) = publisher else { return };
+        let key = self.publishers[number as usize].key.clone();
+        let ousted = self.publishers.iter().any(|p| p.key == key && p.generation > Some(generation.0));
         let publisher = &mut self.publishers[number as usize];
         publisher.ended = fact.reason;
-        // Who ends in order has all of it placed, but for deltas that nobody could decode.
+        // Who ends in order has all of it placed, but for deltas that nobody could decode, unless another had taken
+        // the name already.
         let placed = publisher.placed.last().map_or(0, |last| last.seq as usize + 1);
         let lost = publisher.sent[placed..].iter().any(|sent| sent.kind != FrameKind::Delta);
-        if fact.reason == Some(Reason::Ended) && lost {
+        if fact.reason == Some(Reason::Ended) && lost && !ousted {
             let sent = publisher.sent.len();
             self.trouble(format!("publisher {number} ended in order, but only {placed} of {sent} were placed"));
         }

@@ -40,6 +40,8 @@ pub struct Client {
     next_read: u64,
     /// Gone, or its connection is.
     pub over: bool,
+    /// Since when it neither publishes nor plays, as far as it knows.
+    pub idle_since: Option<u64>,
     /// It stays connected when its business is over.
     pub lingers: bool,
     rng: Rng,
@@ -61,6 +63,7 @@ impl Client {
             reading: Reading::Fast,
             next_read: 0,
             over: false,
+            idle_since: None,
             lingers: false,
             rng,
         }
@@ -154,7 +157,9 @@ impl Client {
             return u64::MAX;
         }
         let net = self.net.borrow();
-        let mut due = u64::MAX;
+        let idle = self.encoder.is_none() && self.plays.is_empty() && self.outbox.is_empty();
+        // It notes when it became idle.
+        let mut due = if idle && self.idle_since.is_none() { now } else { u64::MAX };
         if !self.outbox.is_empty() && net.client_has_room(self.conn) {
             due = now;
         }
@@ -174,6 +179,11 @@ impl Client {
     }
 
     pub fn step(&mut self, now: u64) {
+        if self.encoder.is_some() || !self.plays.is_empty() || !self.outbox.is_empty() {
+            self.idle_since = None;
+        } else {
+            self.idle_since.get_or_insert(now);
+        }
         if let Some(encoder) = self.encoder.as_mut().filter(|_| self.live) {
             while self.outbox.len() < OUTBOX_MOST
                 && let Some(frame) = encoder.next(now)

@@ -79,6 +79,12 @@ impl World {
                 if self.rng.one_in(3) {
                     let _ = self.cluster.seats[shard].post.send(Command::Panic);
                 }
+                if self.rng.one_in(8) {
+                    // Two at once.
+                    for shard in [shard, self.any_shard()] {
+                        let _ = self.cluster.seats[shard].post.send(Command::Panic);
+                    }
+                }
             }
             Op::ShardPauses => {
                 let shard = self.any_shard();

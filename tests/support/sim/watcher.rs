@@ -5,8 +5,8 @@
 //!   video track begins with a keyframe of its own. Configuration is given again nowhere else.
 //! * Gaps are marked for the host, and counted: the mark lies between the frames that are left out (configuration,
 //!   which is given again, not counted) and their distance in the log. Delta frames of a track that waits for its
-//!   keyframe are part of the start and not counted. On a shard that is not the stream's home, configuration that
-//!   was given again on the way may be counted besides.
+//!   keyframe are part of the start and not counted, also where they waited on the way to another shard. On a shard
+//!   that is not the stream's home, configuration that was given again on the way may be counted besides.
 //! * Between two publishers of a name the count is what this shard knows to have been left out of the former.
 //! * A player over a socket gets no marks: a hole must look like a start.
 //! * Decoding times never fall within a track. They are those of the home's log; where another publisher had the name
@@ -256,7 +256,14 @@ impl Watcher {
         }
         let from = self.last.map_or(0, |last| last + 1);
         let between = &publisher.placed[from..position];
-        let left_out = between.iter().filter(|f| f.kind != FrameKind::Config && self.must_get(f)).count() as u64;
+        let at_home = publisher.home == Some(self.shard);
+        let counts = |f: &&Placed| match f.kind {
+            FrameKind::Config => false,
+            // On the way here they may have waited for their keyframe.
+            FrameKind::Delta if !at_home && f.track != 0 => false,
+            _ => self.must_get(f),
+        };
+        let left_out = between.iter().filter(counts).count() as u64;
         let configs = between.iter().filter(|f| f.kind == FrameKind::Config).count() as u64;
         let gap = std::mem::take(&mut self.gap);
         if !self.marks {
@@ -269,7 +276,7 @@ impl Watcher {
         if gap < left_out && self.last.is_some() {
             return Err(format!("{left_out} frames left out before {position}, but only {gap} told"));
         }
-        let repeats = if publisher.home == Some(self.shard) { 0 } else { REPEATED_CONFIGS };
+        let repeats = if at_home { 0 } else { REPEATED_CONFIGS };
         if gap > between.len() as u64 + repeats {
             return Err(format!("{} frames left out before {position}, but {gap} told", between.len()));
         }

@@ -11,7 +11,7 @@ use shardcast::audit::{AuditPipeline, AuditSink, MemorySink};
 use shardcast::clock::Clock;
 use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::protocol::{Merge, PlayOptions};
-use shardcast::shard::{Config, StreamInfo};
+use shardcast::shard::{Command, Config, StreamInfo};
 use shardcast::stream::Located;
 
 use super::auth::Porter;
@@ -23,7 +23,7 @@ use super::env::Clocks;
 use super::host::{HostPublisher, HostSubscriber, SinkHandle, SinkMood, SourceHandle};
 use super::net::{Net, NetFaults, NetRef};
 use super::rng::Rng;
-use super::swarm::Swarm;
+use super::swarm::{Op, Swarm};
 use super::watcher::Watcher;
 
 pub struct World {
@@ -344,6 +344,17 @@ impl World {
 
     /// Whoever is on a live stream has all of it.
     fn check_edges(&self) -> Result<(), String> {
+        let patience = self.config.limits.request_deadline + self.config.limits.close_deadline * 2;
+        for client in self.clients.iter().filter(|client| !client.over) {
+            let idle = client.idle_since.map_or(0, |since| self.now() - since);
+            if u128::from(idle) > patience.as_nanos() {
+                return Err(format!(
+                    "peer {} has been idle for {} ms and is still there",
+                    client.conn,
+                    idle / 1_000_000
+                ));
+            }
+        }
         let book = self.book.lock();
         let live = |key: &StreamKey| {
             let Located::Live(_, generation) = self.cluster.shared.directory.locate(key) else { return None };
@@ -380,7 +391,7 @@ impl World {
         for sink in &self.sinks {
             if !sink.state.lock().over {
                 for seat in &self.cluster.seats {
-                    let _ = seat.post.send(shardcast::shard::Command::Detach(sink.connection));
+                    let _ = seat.post.send(Command::Detach(sink.connection));
                 }
             }
         }
@@ -406,6 +417,10 @@ impl World {
     fn drain(&mut self) -> Result<(), String> {
         self.book.lock().trace(|| "drain".into());
         self.cluster.drain(Duration::from_secs(2));
+        if self.swarm.ops.contains(&Op::ShardPanics) && self.rng.one_in(2) {
+            let shard = self.any_shard();
+            let _ = self.cluster.seats[shard].post.send(Command::Panic);
+        }
         self.live_for(2_500, false)
     }
 
