@@ -1,5 +1,7 @@
 //! Frames → StreamLog of their home. What happens to a frame happens here, once.
 
+use std::time::Duration;
+
 use super::Shard;
 use super::env::Env;
 use super::host::Feed;
@@ -119,7 +121,7 @@ impl<E: Env> Shard<E> {
                 }
                 SourcePoll::NotBefore(at) => {
                     *not_before = at;
-                    self.timers.arm(at, Due::Source(index));
+                    self.timers.arm(at.max(now.mono + NEXT_TURN), Due::Source(index));
                     return;
                 }
                 SourcePoll::End => Err(Reason::Ended),
@@ -130,6 +132,9 @@ impl<E: Env> Shard<E> {
             }
         }
         // It always has a frame: its neighbours have their turn first.
-        self.timers.arm(now.mono, Due::Source(index));
+        self.timers.arm(now.mono + NEXT_TURN, Due::Source(index));
     }
 }
+
+/// Past the time of this turn: what is armed so is not due in it again, whatever a source says.
+const NEXT_TURN: Duration = Duration::from_nanos(1);
