@@ -21,6 +21,8 @@ pub const SHARDS_MAX: usize = 256;
 pub const PEER_RING_SLOTS: usize = 1024;
 /// Messages in the ring between a host's publisher or subscriber and its shard, unless the host says otherwise.
 pub const HOST_RING_SLOTS: usize = 256;
+/// Slots of a host's ring at least: two of a subscriber's are kept for the marks at its end.
+pub const HOST_RING_SLOTS_MIN: usize = 4;
 /// Slots of a host's ring at most.
 pub const HOST_RING_SLOTS_MAX: usize = 65_536;
 /// Commands from other threads that wait for a shard.
@@ -77,7 +79,8 @@ pub struct Limits {
     pub close_deadline: Duration,
     /// How long an authenticator may take: unanswered is denied.
     pub auth_deadline: Duration,
-    /// Bytes that a peer may send before its handshake is done.
+    /// Bytes that a peer may send before its handshake is done, and that are held of one message, or of unfinished
+    /// ones together, before it is let in to publish.
     pub handshake_bytes: usize,
     /// Streams of one connection, publishing and playing together.
     pub streams_per_connection: usize,

@@ -52,10 +52,18 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, clock: Clock) {
+        let mut idle = PAUSE_IDLE;
         while !self.shared.stopping.load(Ordering::Acquire) {
             let pause = match self.round(clock.now()) {
-                Round::Idle => PAUSE_IDLE,
-                Round::Busy => PAUSE_BUSY,
+                // A trail to which nothing comes costs next to nothing.
+                Round::Idle => {
+                    idle = (idle * 2).min(PAUSE_IDLE_MOST);
+                    idle
+                }
+                Round::Busy => {
+                    idle = PAUSE_IDLE;
+                    PAUSE_BUSY
+                }
                 Round::Refused => PAUSE_REFUSED,
             };
             (self.wait)(pause);
@@ -337,6 +345,7 @@ impl Slot {
 /// Between rounds while facts come.
 const PAUSE_BUSY: Duration = Duration::from_millis(1);
 /// Between rounds while none do: 200 wakes a second.
+const PAUSE_IDLE_MOST: Duration = Duration::from_millis(50);
 const PAUSE_IDLE: Duration = Duration::from_millis(5);
 /// Between rounds while no sink takes anything; meanwhile the channel keeps what comes.
 const PAUSE_REFUSED: Duration = Duration::from_millis(100);

@@ -256,7 +256,7 @@ fn drain(text: &str) -> Result<Duration, String> {
 const EXIT_AT_ONCE: i32 = 130;
 
 /// How often facts are taken to be logged: a shard that tells one never wakes this thread.
-const LOG_EVERY: Duration = Duration::from_millis(20);
+const LOG_EVERY: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:

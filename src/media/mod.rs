@@ -4,11 +4,13 @@
 //! decoder can start there, when it is due) stands beside the payload.
 
 mod codec;
+mod play;
 mod time;
 
 use bytes::Bytes;
 
 pub use codec::{Codec, Media};
+pub use play::{Merge, Start};
 pub use time::{Timeline, Timestamp, WireTimestamp};
 
 use crate::clock::Instant;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 pub use signal::{Signal, Signalled, signal};
@@ -131,8 +132,16 @@ impl Network {
     /// Accepts one connection and registers it in no slot yet.
     pub fn accept(&mut self, listener: usize) -> Accepted<TcpStream> {
         let Some(listener) = self.listeners.get(listener) else { return Accepted::Empty };
+        let turn = ACCEPTING.lock();
         match listener.accept() {
             Ok((stream, peer)) => {
+                drop(turn);
+                if self.reserve.is_none() && !self.renew_reserve() {
+                    // Its descriptor is what the reserve needs.
+                    drop(stream);
+                    self.renew_reserve();
+                    return Accepted::Refused;
+                }
                 let socket = SockRef::from(&stream);
                 // Frames must leave at once; a vanished player must be found out even if nothing is sent.
                 let _ = socket.set_tcp_nodelay(true);
@@ -142,6 +151,8 @@ impl Network {
             Err(error) => match error.raw_os_error() {
                 _ if error.kind() == io::ErrorKind::WouldBlock => Accepted::Empty,
                 Some(libc::EMFILE | libc::ENFILE) => self.refuse_one(),
+                // The system has no memory for another one: whoever asks again at once asks without end.
+                Some(libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted,
                 _ => Accepted::Failed(error.kind()),
             },
         }
@@ -186,15 +197,20 @@ impl Network {
         let _ = stream.shutdown(std::net::Shutdown::Write);
     }
 
-    /// Accepts and closes one connection with the reserved descriptor.
+    /// Accepts and closes one connection with the reserved descriptor; nobody else accepts meanwhile.
     fn refuse_one(&mut self) -> Accepted<TcpStream> {
         if self.reserve.take().is_none() {
-            self.reserve = File::open("/dev/null").ok();
+            self.renew_reserve();
             return Accepted::Exhausted;
         }
         let refused = self.listeners.iter().any(|listener| listener.accept().is_ok());
-        self.reserve = File::open("/dev/null").ok();
+        self.renew_reserve();
         if refused { Accepted::Refused } else { Accepted::Exhausted }
+    }
+
+    fn renew_reserve(&mut self) -> bool {
+        self.reserve = File::open("/dev/null").ok();
+        self.reserve.is_some()
     }
 }
 
@@ -228,6 +244,10 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// Held for one accept, and while a connection is refused with the reserved descriptor: between its closing and its
+/// opening another shard would take it for a connection of its own, and this one could refuse nobody any more.
+static ACCEPTING: Mutex<()> = Mutex::new(());
 
 const WAKER: Token = Token(usize::MAX);
 /// Tokens from here on are listeners; below are connections' slots.

@@ -18,6 +18,7 @@ use crate::extension::Credentials;
 use crate::id::StreamKey;
 use crate::limits::Limits;
 use crate::media::Frame;
+pub use crate::media::{Merge, Start};
 use crate::reason::Reason;
 
 /// A protocol that a listener speaks. Shared by all shards.
@@ -157,30 +158,6 @@ pub struct PlayOptions {
     pub merge: Option<Merge>,
     /// The farthest that this viewer may be behind.
     pub max_age: Option<Duration>,
-}
-
-/// Where a subscriber starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Start {
-    /// At the newest cached keyframe, at once.
-    #[default]
-    Instant,
-    /// At the next keyframe that is published.
-    Live,
-}
-
-/// How frames are gathered into sends: fewer, larger sends cost less.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Merge {
-    /// Video leaves at once, audio rides with the next video frame (at most 33 ms later, alone where there is
-    /// no video).
-    #[default]
-    AudioRides,
-    /// Every frame leaves at once.
-    Off,
-    /// Everything that came within this time leaves together.
-    Window(Duration),
 }
 
 /// What a publisher says of its stream. Hostile until shown otherwise: for display, never for arithmetic.

@@ -87,6 +87,15 @@ impl<T> Producer<T> {
         self.capacity() - self.tail.wrapping_sub(self.head)
     }
 
+    /// Whether so many messages can be pushed now; asks the consumer only if what is known of it does not suffice.
+    #[inline]
+    pub fn has_room(&mut self, messages: usize) -> bool {
+        if self.tail.wrapping_sub(self.head) + messages > self.capacity() {
+            self.read_credits();
+        }
+        self.tail.wrapping_sub(self.head) + messages <= self.capacity()
+    }
+
     /// Messages that the ring holds at most.
     #[inline]
     #[must_use]

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::extension::{Authenticator, FrameSink, FrameSource, Health, HealthCheck};
 use crate::fact::{Fact, FactKind};
 use crate::id::{ConnectionId, ShardId, StreamKey};
-use crate::limits::{HOST_RING_SLOTS_MAX, Limit};
+use crate::limits::{HOST_RING_SLOTS_MAX, HOST_RING_SLOTS_MIN, Limit};
 use crate::protocol::PlayOptions;
 use crate::reason::Reason;
 use crate::ring::{Doorbell, ring};
@@ -102,7 +102,7 @@ impl Router {
     pub fn publish(&self, key: &StreamKey, options: PublishOptions) -> Result<Publisher, Reason> {
         let shard = options.shard.unwrap_or_else(|| self.least_used());
         let post = self.post(shard)?;
-        let slots = options.ring_slots.clamp(2, HOST_RING_SLOTS_MAX);
+        let slots = options.ring_slots.clamp(HOST_RING_SLOTS_MIN, HOST_RING_SLOTS_MAX);
         let (tx, rx) = ring(slots);
         let (events_tx, events) = bounded(PUBLISHER_EVENTS);
         let (reply, answer) = bounded(1);
@@ -133,7 +133,7 @@ impl Router {
         let post = self.post(shard).inspect_err(|_| {
             gauge.fetch_sub(1, Ordering::Relaxed);
         })?;
-        let (tx, rx) = ring(options.ring_slots.clamp(2, HOST_RING_SLOTS_MAX));
+        let (tx, rx) = ring(options.ring_slots.clamp(HOST_RING_SLOTS_MIN, HOST_RING_SLOTS_MAX));
         let (reply, answer) = bounded(1);
         let waker = subscription::HostWaker::new();
         let doorbell = Doorbell::new(waker.clone());
@@ -149,7 +149,12 @@ impl Router {
             reply,
             skipped: Arc::clone(&skipped),
         };
-        self.ask(&post, Command::Subscribe(Box::new(request)), &answer)??;
+        self.ask(&post, Command::Subscribe(Box::new(request)), &answer).inspect_err(|reason| {
+            // It was never asked: the seat is counted back here.
+            if *reason == Reason::Limit(Limit::Backlog) {
+                gauge.fetch_sub(1, Ordering::Relaxed);
+            }
+        })??;
         Ok(Subscription::new(key.clone(), connection, post, rx, doorbell, waker, skipped, self.clock))
     }
 

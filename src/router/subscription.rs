@@ -30,7 +30,8 @@ pub struct SubscribeOptions {
     pub credentials: Option<Credentials>,
     /// Which shard serves it; `None` for the stream's home.
     pub shard: Option<ShardId>,
-    /// Frames that may wait for this subscriber before it counts as behind.
+    /// Frames that may wait for this subscriber before it counts as behind, less two that are kept for the last
+    /// notes.
     pub ring_slots: usize,
 }
 
@@ -201,7 +202,7 @@ impl Subscription {
                 }
             }),
             None if self.ended.is_none() && self.frames.is_closed() => {
-                // The shard failed, or the ring had no room for the last word.
+                // The shard failed: it has a last word otherwise.
                 self.ended = Some(Reason::ShardLost);
                 Some(Delivery::End(Reason::ShardLost))
             }

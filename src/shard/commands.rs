@@ -134,6 +134,10 @@ impl<E: Env> Shard<E> {
     }
 
     fn place_of(&self, connection: ConnectionId) -> Option<usize> {
+        if connection == ConnectionId(0) {
+            // Links to other shards: nobody's to end from outside.
+            return None;
+        }
         self.places.iter().find(|(_, place)| place.connection == connection).map(|(index, _)| index)
     }
 
@@ -149,10 +153,20 @@ impl<E: Env> Shard<E> {
                 if let Some((slot, connection)) = slot {
                     (None, connection.cold.who.clone(), Err(slot))
                 } else if let Some(place) = self.place_of(*id) {
+                    let stream = self.places.get(place).and_then(|entry| self.streams.get(entry.stream));
+                    let (Some(stream), Some(who)) = (stream, self.who_of(*id, place)) else { return false };
+                    let fact = Fact::new(FactKind::Kick, now, self.id).stream(&stream.key).who(&who);
+                    self.tell(fact.reason(Reason::Kicked));
                     self.end_subscriber(place, Reason::Kicked, now);
                     return true;
                 } else {
-                    return false;
+                    let mut streams = self.streams.iter();
+                    let found = streams.find_map(|(index, stream)| {
+                        let home = stream.home().filter(|home| home.who.connection == *id)?;
+                        Some((Some(stream.key.clone()), home.who.clone(), Ok(index)))
+                    });
+                    let Some(found) = found else { return false };
+                    found
                 }
             }
         };
@@ -299,8 +313,12 @@ impl<E: Env> Shard<E> {
         if self.streams.get(index).is_none_or(|stream| stream.home().is_some()) {
             return;
         }
+        self.follow_successor(index, now);
+    }
+
+    /// Readers here follow when the new home tells that it has the stream; those on other shards ask it themselves.
+    pub(super) fn follow_successor(&mut self, index: usize, now: Now) {
         self.end_links(index, Reason::TakenOver, now);
-        // Its readers here follow when the new home tells that it has the stream.
         self.forget_if_idle(index);
     }
 }

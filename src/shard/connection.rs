@@ -41,6 +41,8 @@ pub(crate) struct Cold {
     /// Control replies and the rest of a message that was sent in part, in order.
     pub(crate) pending: VecDeque<Bytes>,
     pub(crate) pending_bytes: usize,
+    /// Media among what was put there since it was empty: the rest of one message, and configuration.
+    pub(crate) pending_media: usize,
     pub(crate) bytes_in: u64,
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
@@ -53,6 +55,8 @@ pub(crate) struct Cold {
     pub(crate) queued: bool,
     /// The peer ended its side: read on to the end whatever a read gives.
     pub(crate) read_over: bool,
+    /// A send failed: the connection is gone, and nothing can be said on it.
+    pub(crate) broken: bool,
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
 }
@@ -101,6 +105,12 @@ impl<S> Connection<S> {
         }
     }
 
+    /// The same for what no session has asked for.
+    pub(crate) fn push_media(&mut self, bytes: Bytes) {
+        self.cold.pending_media += bytes.len();
+        self.push(bytes);
+    }
+
     /// Sends what waits, as far as the socket takes it. `Ok(true)` if nothing is left.
     pub(crate) fn flush<E: Env<Socket = S>>(&mut self, env: &mut E, now: Instant) -> io::Result<bool> {
         while self.writable && !self.cold.pending.is_empty() {
@@ -143,6 +153,7 @@ impl<S> Connection<S> {
             self.cold.pending_bytes -= first.len();
             self.cold.pending.pop_front();
         }
+        self.cold.pending_media = 0;
         // An idle player holds no buffer.
         self.cold.pending = VecDeque::new();
         sent
@@ -154,6 +165,13 @@ impl<S> Connection<S> {
         if sent > 0 {
             self.blocked_since = Instant::FAR;
         }
+    }
+
+    /// The socket has failed: nothing more is sent.
+    pub(crate) fn fail(&mut self) {
+        self.writable = false;
+        self.clear = false;
+        self.cold.broken = true;
     }
 
     /// The socket takes no more for now.

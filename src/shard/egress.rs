@@ -25,7 +25,7 @@ use crate::fact::{Fact, FactKind};
 use crate::limits::{CATCH_UP_BYTES_PER_TURN, SENDS_PER_TURN};
 use crate::media::Frame;
 use crate::reason::Reason;
-use crate::stream::{Cursor, LagPolicy, LagVerdict, StreamLog};
+use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
 
 /// Everything that a delivery needs besides the stream itself.
 pub(super) struct Outlets<'a, E: Env> {
@@ -212,7 +212,7 @@ impl<E: Env> Outlets<'_, E> {
     /// One gathered array of slices for all connections of the cohort.
     fn flush_packets(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
         let (from, head) = (group.edge, log.head());
-        let (mut to, mut visited) = group.under_way.unwrap_or((head, 0));
+        let (mut to, mut visited) = group.under_way.unwrap_or_else(|| (head, 0));
         let Some(mut packets) = group.packets.take() else { return true };
         packets.cover(log, from);
         let mut slices = Slices::new();
@@ -229,7 +229,8 @@ impl<E: Env> Outlets<'_, E> {
             seq += 1;
         }
         to = seq;
-        let special = is_special(log, from, to);
+        // What the log has let go of, or never had, is left out, and each is told so on its own.
+        let special = from < log.tail();
         let before = *budget;
         let mut served = 0;
         for sub in group.round(visited) {
@@ -273,7 +274,10 @@ impl<E: Env> Outlets<'_, E> {
                     connection.block(self.now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.block(self.now),
-                Err(_) => self.gone.push((sub.place, Reason::Reset)),
+                Err(_) => {
+                    connection.fail();
+                    self.gone.push((sub.place, Reason::Reset));
+                }
             }
         }
         self.counters.sends += (before - *budget) as u64;
@@ -293,7 +297,7 @@ impl<E: Env> Outlets<'_, E> {
         let (from, head) = (group.edge, log.head());
         let batch = Batch::gather(log, from);
         let to = batch.as_ref().map_or(head, |batch| from + batch.len());
-        let Some(batch) = batch.filter(|_| !is_special(log, from, to)) else {
+        let Some(batch) = batch else {
             for sub in group.round(0) {
                 self.set_aside(sub, policy);
             }
@@ -393,11 +397,14 @@ impl<E: Env> Outlets<'_, E> {
             self.skips.push(Skip { place: sub.place, frames });
         }
         match verdict {
-            LagVerdict::Evict => return Served::Gone(Reason::Lag),
-            LagVerdict::Wait => {
-                cursor.catch_up(cursor.next(), edge);
-                return Served::Waits;
+            // Another shard is behind for all its subscribers: it skips, and is never given up.
+            LagVerdict::Evict if matches!(sub.target, Target::Peer(..)) => {
+                if cursor.position() == Position::AwaitingKey {
+                    return Served::Waits;
+                }
             }
+            LagVerdict::Evict => return Served::Gone(Reason::Lag),
+            LagVerdict::Wait => return Served::Waits,
             LagVerdict::Deliver => {}
         }
         match (&sub.target, packets) {
@@ -464,7 +471,10 @@ impl<E: Env> Outlets<'_, E> {
             let sent = match result {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => return Served::Gone(Reason::Reset),
+                Err(_) => {
+                    connection.fail();
+                    return Served::Gone(Reason::Reset);
+                }
             };
             self.counters.bytes_out += sent as u64;
             connection.took(self.now, sent);
@@ -492,7 +502,6 @@ impl<E: Env> Outlets<'_, E> {
     fn push_frames(&mut self, sub: &mut Subscriber, cursor: &mut Cursor, log: &StreamLog, to: u64) -> Served {
         let mut seq = cursor.next();
         while seq < to {
-            cursor.cross(seq, log.gap_before(seq));
             let Some(frame) = log.frame(seq) else { break };
             if !cursor.admits(frame) {
                 seq += 1;
@@ -506,9 +515,10 @@ impl<E: Env> Outlets<'_, E> {
                 cursor.take_gap();
             }
             if let Some(from) = cursor.config_owed() {
-                for config in log.configs(from, seq) {
+                for (at, config) in log.configs_at(from, seq) {
                     match self.push_frame(&mut sub.target, config) {
-                        Ok(true) => {}
+                        // A ring smaller than all of it gets it in pieces, each once.
+                        Ok(true) => cursor.take_config_at(at),
                         Ok(false) => {
                             cursor.catch_up(seq, to);
                             return Served::Full;
@@ -541,6 +551,9 @@ impl<E: Env> Outlets<'_, E> {
             },
             Target::Host(host) => {
                 let Some(end) = self.hosts.get_mut(*host) else { return Err(Reason::PeerClosed) };
+                if !end.frames.has_room(1 + LAST_NOTES) {
+                    return Ok(false);
+                }
                 match end.frames.push(Message::Frame(PackedFrame::pack(frame, 0))) {
                     Ok(()) => self.counters.deliveries += 1,
                     Err(error) => return refused(&error),
@@ -564,7 +577,9 @@ impl<E: Env> Outlets<'_, E> {
             Target::Sink(sink) => sink.on_gap(frames),
             Target::Host(host) => {
                 let Some(end) = self.hosts.get_mut(*host) else { return true };
-                if end.frames.push(Message::Control(Box::new(HostNote::Gap(frames)))).is_err() {
+                if !end.frames.has_room(1 + LAST_NOTES)
+                    || end.frames.push(Message::Control(Box::new(HostNote::Gap(frames)))).is_err()
+                {
                     return false;
                 }
                 end.skipped.fetch_add(frames, std::sync::atomic::Ordering::Relaxed);
@@ -575,11 +590,6 @@ impl<E: Env> Outlets<'_, E> {
         }
         true
     }
-}
-
-/// Whether the cohort can't go through `from..to` as one: frames are missing there, or are held no more.
-fn is_special(log: &StreamLog, from: u64, to: u64) -> bool {
-    from < log.tail() || log.has_gap(from, to)
 }
 
 fn touch(end: &mut HostEnd, host: usize, touched: &mut Vec<usize>) {
@@ -643,7 +653,7 @@ fn keep_rest<S>(connection: &mut Connection<S>, packet: &crate::protocol::Packet
         } else {
             Bytes::copy_from_slice(piece)
         };
-        connection.push(bytes);
+        connection.push_media(bytes);
     }
 }
 
@@ -664,10 +674,15 @@ fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &S
             } else {
                 Bytes::copy_from_slice(piece)
             };
-            connection.push(bytes);
+            connection.push_media(bytes);
         });
     }
 }
+
+/// Slots of a host's ring that are kept for its last notes: frames that are left out at the end, and why it ends.
+const LAST_NOTES: usize = 2;
+
+const _: () = assert!(LAST_NOTES < crate::limits::HOST_RING_SLOTS_MIN);
 
 /// How long a shard sleeps at most while a ring is full: nobody rings when it has room again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(2);

@@ -91,7 +91,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn resume_read(&mut self, slot: usize) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let cold = &mut connection.cold;
-        if cold.readable && !cold.queued && cold.asking == 0 {
+        if cold.readable && !cold.queued && (cold.asking == 0 || cold.broken) {
             cold.queued = true;
             self.readable.push_back(slot);
         }
@@ -105,6 +105,9 @@ impl<E: Env> Shard<E> {
         }
         loop {
             let Some(connection) = self.connections.get_mut(slot) else { return };
+            if connection.cold.broken {
+                return self.lose(slot, Reason::Reset, now);
+            }
             if connection.cold.asking > 0 {
                 return;
             }
@@ -165,10 +168,13 @@ impl<E: Env> Shard<E> {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.env.accept(listener) {
                 Accepted::Connection(socket, peer) => self.welcome(listener, socket, peer, now),
-                Accepted::Refused => self.refuse(now),
+                Accepted::Refused => self.refuse(Reason::Limit(Limit::Descriptors)),
                 Accepted::Exhausted => {
-                    // No event will come for those who wait: look again on a timer, and when a connection closes.
-                    self.timers.arm(now.mono + ACCEPT_AGAIN, Due::Accept);
+                    // No event will come for those who wait. One timer looks at all listeners: one for each would
+                    // be as many again at every look.
+                    if !std::mem::replace(&mut self.accepts_again, true) {
+                        self.timers.arm(now.mono + ACCEPT_AGAIN, Due::Accept);
+                    }
                     return;
                 }
                 Accepted::Empty => return,
@@ -181,12 +187,14 @@ impl<E: Env> Shard<E> {
     fn welcome(&mut self, listener: usize, mut socket: E::Socket, peer: SocketAddr, now: Now) {
         let shards = u64::try_from(self.shared.shards.len().max(1)).unwrap_or(1);
         let allowed = u64::from(self.config.limits.accepts_per_second).div_ceil(shards);
-        if self.shared.gauges.draining.load(Ordering::Relaxed)
-            || self.accept_rate.add(now.mono, 1) > allowed
-            || self.shared.gauges.enter(peer.ip(), &self.config.limits).is_err()
-        {
-            self.refuse(now);
-            return;
+        if self.shared.gauges.draining.load(Ordering::Relaxed) {
+            return self.refuse(Reason::Shutdown);
+        }
+        if self.accept_rate.add(now.mono, 1) > allowed {
+            return self.refuse(Reason::Limit(Limit::AcceptRate));
+        }
+        if let Err(limit) = self.shared.gauges.enter(peer.ip(), &self.config.limits) {
+            return self.refuse(Reason::Limit(limit));
         }
         let protocol_index = self.shared.listeners.get(listener).copied().unwrap_or(0);
         let protocol = &self.shared.protocols[protocol_index];
@@ -203,8 +211,7 @@ impl<E: Env> Shard<E> {
         let slot = entry.key();
         if self.env.register(&mut socket, slot).is_err() {
             self.shared.gauges.leave(peer.ip());
-            self.refuse(now);
-            return;
+            return self.refuse(Reason::Limit(Limit::Descriptors));
         }
         let id = who.connection;
         entry.insert(Connection {
@@ -224,6 +231,7 @@ impl<E: Env> Shard<E> {
                 phase_since: now.mono,
                 pending: std::collections::VecDeque::new(),
                 pending_bytes: 0,
+                pending_media: 0,
                 bytes_in: 0,
                 rate: RateWindow::default(),
                 plays: Vec::new(),
@@ -232,6 +240,7 @@ impl<E: Env> Shard<E> {
                 readable: false,
                 queued: false,
                 read_over: false,
+                broken: false,
                 timer_at: Instant::FAR,
             }),
         });
@@ -242,9 +251,13 @@ impl<E: Env> Shard<E> {
         self.queue_read(slot, false);
     }
 
-    fn refuse(&mut self, now: Now) {
+    /// Counts a connection that is closed before it has a session; who was refused is told once per second.
+    fn refuse(&mut self, reason: Reason) {
         self.counters.refused += 1;
-        self.refused_rate.add(now.mono, 1);
+        match self.refusals.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => self.refusals.push((reason, 1)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::limits::TRACKS_MAX;
 use crate::media::{Frame, FrameFlags, FrameKind, Timestamp};
 use crate::protocol::{Description, StreamHandle};
 use crate::reason::Reason;
-use crate::stream::{AppSpec, Qos, RateWindow, StreamLog};
+use crate::stream::{AppSpec, Line, Qos, RateWindow, StreamLog};
 
 /// A stream on this shard, home or replica.
 pub(crate) struct LocalStream {
@@ -66,6 +66,9 @@ pub(crate) struct Home {
     /// Added to the publisher's timestamps; set at its first frame where an older timeline goes on.
     offset: Timestamp,
     resume: Option<Timestamp>,
+    /// Tracks whose first frame is to be marked, by bit: time or content jumps there for those who read on.
+    jumped: u16,
+    line: Line,
     /// The highest DTS of each track.
     last_dts: [i64; TRACKS_MAX],
     /// Video tracks that had a keyframe, by bit.
@@ -98,6 +101,8 @@ pub(crate) enum Placed {
     },
     /// A delta frame before the track's first keyframe.
     BeforeKey,
+    /// Another publisher has the name, and its time goes on from here.
+    Ousted,
 }
 
 impl Home {
@@ -106,6 +111,7 @@ impl Home {
         who: Who,
         generation: Generation,
         resume: Option<Timestamp>,
+        line: Line,
         now: Instant,
     ) -> Self {
         let qos = Qos::starting(now);
@@ -119,6 +125,8 @@ impl Home {
             bitrate: RateWindow::default(),
             offset: Timestamp::ZERO,
             resume,
+            jumped: if resume.is_some() { u16::MAX } else { 0 },
+            line,
             last_dts: [i64::MIN; TRACKS_MAX],
             keyed: 0,
             key_asked: Instant::ZERO,
@@ -138,6 +146,10 @@ impl Home {
         }
         if let Some(end) = self.resume.take() {
             self.offset = end + MILLISECOND - frame.dts;
+        }
+        if self.jumped & (1 << track) != 0 && frame.kind != FrameKind::Config {
+            // Each track's own: what comes before the first keyframe nobody sees.
+            self.jumped &= !(1 << track);
             frame.flags = frame.flags.union(FrameFlags::DISCONTINUITY);
         }
         frame.dts = frame.dts + self.offset;
@@ -152,6 +164,9 @@ impl Home {
             frame.dts = Timestamp(*last);
         }
         *last = frame.dts.0;
+        if !self.line.extend(frame.dts) {
+            return Placed::Ousted;
+        }
         Placed::Taken { held }
     }
 

@@ -6,10 +6,11 @@ use super::group::Target;
 use super::local::Source;
 use super::mesh::Link;
 use super::message::{Control, Message};
-use crate::clock::Now;
+use crate::clock::{Instant, Now};
 use crate::id::ShardId;
 use crate::limits::MAILBOX_PER_TURN;
 use crate::reason::Reason;
+use crate::stream::Located;
 
 impl<E: Env> Shard<E> {
     /// Takes what peers sent, from each up to its share.
@@ -67,30 +68,56 @@ impl<E: Env> Shard<E> {
 
     /// A peer was restarted: its rings are new, its streams are gone, and so are its replicas.
     pub(super) fn on_rewire(&mut self, peer: ShardId, link: Link, now: Now) {
-        self.mesh.rewire(peer, link);
         let mut replicas = Vec::new();
-        let mut orphans = Vec::new();
-        for (index, stream) in &mut self.streams {
+        for (_, stream) in &mut self.streams {
             stream.links.retain(|home| *home != peer);
             let subs = stream.groups.iter().flat_map(|group| &group.subs);
             let linked = subs.filter(|sub| matches!(sub.target, Target::Peer(shard, _) if shard == peer));
             replicas.extend(linked.map(|sub| sub.place));
-            if stream.is_idle() || matches!(stream.source, Source::Remote { home } if home == peer) {
-                orphans.push(index);
-            }
         }
+        // The last words on these links go to the rings that nobody reads any more: in the new ones they would end
+        // links that the restarted shard has asked for since.
         for place in replicas {
             self.end_subscriber(place, Reason::ShardLost, now);
         }
-        for index in orphans {
-            let Some(stream) = self.streams.get_mut(index) else { continue };
-            if matches!(stream.source, Source::Remote { home } if home == peer) {
-                let grace = stream.spec.republish_grace;
-                stream.source = Source::Absent { until: crate::clock::Instant::FAR, reason: Reason::ShardLost };
-                self.source_ended(index, Reason::ShardLost, grace, now);
-            } else {
-                self.forget_if_idle(index);
-            }
+        self.mesh.rewire(peer, link);
+        let indices: Vec<usize> = self.streams.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.reconcile(index, peer, now);
         }
+    }
+
+    /// Messages from and to a shard that was restarted are lost; what they were about stands in the directory.
+    fn reconcile(&mut self, index: usize, peer: ShardId, now: Now) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let (key, grace) = (stream.key.clone(), stream.spec.republish_grace);
+        let located = self.shared.directory.locate(&key);
+        let reason = match &stream.source {
+            Source::Home(home) if located == Located::Live(self.id, home.generation) => {
+                // It may have players who wait for this, or a publisher who has lost the name.
+                self.mesh.control(peer, Control::Published { key, generation: home.generation });
+                return;
+            }
+            Source::Home(home) => {
+                let generation = home.generation;
+                self.oust(index, generation, now);
+                self.end_links(index, Reason::TakenOver, now);
+                Reason::TakenOver
+            }
+            Source::Remote { home } if *home == peer => {
+                stream.source = Source::Absent { until: Instant::FAR, reason: Reason::ShardLost };
+                Reason::ShardLost
+            }
+            Source::Remote { .. } | Source::Absent { .. } => {
+                if let Located::Live(home, generation) = located
+                    && self.is_elsewhere(home)
+                {
+                    self.on_published(home, &key, generation, now);
+                }
+                self.forget_if_idle(index);
+                return;
+            }
+        };
+        self.follow(index, reason, grace, now);
     }
 }

@@ -17,15 +17,17 @@ pub struct Link {
 }
 
 /// Two ends of a new connection between two shards.
-fn link_pair() -> (Link, Link) {
-    let (a_tx, b_rx) = ring(PEER_RING_SLOTS);
-    let (b_tx, a_rx) = ring(PEER_RING_SLOTS);
+fn link_pair(slots: usize) -> (Link, Link) {
+    let (a_tx, b_rx) = ring(slots);
+    let (b_tx, a_rx) = ring(slots);
     (Link { tx: a_tx, rx: a_rx }, Link { tx: b_tx, rx: b_rx })
 }
 
 /// All connections of one shard, by peer; its own place is empty.
 pub struct Mesh {
     peers: Vec<Option<Peer>>,
+    /// Messages that each ring holds.
+    slots: usize,
     /// Peers whose ring was full, or who were sent nothing because of a backlog, since the counter was read.
     pub(crate) full: u64,
 }
@@ -41,11 +43,17 @@ struct Peer {
 /// A full mesh between shards with these doorbells: one [`Mesh`] for each.
 #[must_use]
 pub fn mesh(doorbells: &[Doorbell]) -> Vec<Mesh> {
+    mesh_with(doorbells, PEER_RING_SLOTS)
+}
+
+/// The same with rings of so many messages: small ones are full soon, which tests want.
+#[must_use]
+pub fn mesh_with(doorbells: &[Doorbell], slots: usize) -> Vec<Mesh> {
     let mut out: Vec<Mesh> =
-        doorbells.iter().map(|_| Mesh { peers: doorbells.iter().map(|_| None).collect(), full: 0 }).collect();
+        doorbells.iter().map(|_| Mesh { peers: doorbells.iter().map(|_| None).collect(), slots, full: 0 }).collect();
     for a in 0..doorbells.len() {
         for b in a + 1..doorbells.len() {
-            let (to_b, to_a) = link_pair();
+            let (to_b, to_a) = link_pair(slots);
             out[a].peers[b] = Some(Peer::new(to_b, doorbells[b].clone()));
             out[b].peers[a] = Some(Peer::new(to_a, doorbells[a].clone()));
         }
@@ -147,7 +155,7 @@ impl Mesh {
         let mut far = Vec::new();
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
-            let (near, other) = link_pair();
+            let (near, other) = link_pair(self.slots);
             *peer = Peer::new(near, peer.doorbell.clone());
             far.push((ShardId(u16::try_from(index).unwrap_or(u16::MAX)), other));
         }

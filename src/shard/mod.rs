@@ -23,6 +23,7 @@ mod subscribe;
 mod timers;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use slab::Slab;
 pub use env::{Env, SystemEnv};
 pub use host::{HostPublish, HostSubscribe, PublisherEvent};
 pub use inspect::{Counters, ShardStats, StreamInfo};
-pub use mesh::{Link, Mesh, mesh};
+pub use mesh::{Link, Mesh, mesh, mesh_with};
 pub use message::{Attach, Command, Control, HostNote, KickTarget, Message, PackedFrame, PeerMessage, RunSource};
 pub use shared::{Beat, Config, EventHub, Events, Gauges, Post, Shared};
 
@@ -53,7 +54,7 @@ use group::Place;
 use host::{HostEnd, Port};
 use ingress::Arena;
 use local::LocalStream;
-use sessions::{Asked, Task};
+use sessions::{Asked, AskedBy, Task};
 use timers::{Due, Timers};
 
 /// How a shard waits when there is nothing to do.
@@ -122,8 +123,11 @@ pub struct Shard<E: Env> {
     next_connection: u64,
     next_ticket: u64,
     next_uid: u64,
+    /// A timer is armed for listeners that ran out of descriptors.
+    accepts_again: bool,
     accept_rate: RateWindow,
-    refused_rate: RateWindow,
+    /// Connections refused since that was told last, by reason.
+    refusals: Vec<(Reason, u64)>,
     draining: Option<Instant>,
     /// Someone in this turn asked for a failure.
     fail: bool,
@@ -202,8 +206,9 @@ impl<E: Env> Shard<E> {
             next_connection: parts.next_connection,
             next_ticket: 0,
             next_uid: 0,
+            accepts_again: false,
             accept_rate: RateWindow::default(),
-            refused_rate: RateWindow::default(),
+            refusals: Vec::new(),
             draining: None,
             fail: false,
         };
@@ -225,6 +230,8 @@ impl<E: Env> Shard<E> {
                 self.turn_ns.saturating_record(ns);
             }
         }
+        let now = self.env.now();
+        self.tell_refusals(now);
     }
 
     /// One look at the sockets and one turn, without ever sleeping; how much work there was.
@@ -286,6 +293,7 @@ impl<E: Env> Shard<E> {
     pub fn salvage(mut self) -> (Parts<E>, Vec<(ShardId, Link)>) {
         let now = self.env.now();
         self.shared.directory.purge(self.id);
+        self.tell_refusals(now);
         let fact = Fact::new(FactKind::ShardPanic, now, self.id).reason(Reason::ShardLost);
         self.tell(fact.count(self.connections.len() as u64));
         for fact in self.obituaries(now) {
@@ -293,6 +301,12 @@ impl<E: Env> Shard<E> {
         }
         for (_, connection) in &self.connections {
             self.shared.gauges.leave(connection.cold.peer.ip());
+        }
+        self.end_sinks_and_sources();
+        for asked in self.asked.values() {
+            if matches!(asked.who, AskedBy::HostSubscribe(_)) {
+                self.shared.gauges.host_subscribers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            }
         }
         for (_, end) in std::mem::take(&mut self.hosts) {
             self.shared.gauges.host_subscribers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
@@ -314,6 +328,25 @@ impl<E: Env> Shard<E> {
             next_connection: self.next_connection,
         };
         (parts, links)
+    }
+
+    /// Tells the host's code that ran on a shard that failed. One of them may be what failed: it harms nobody again.
+    fn end_sinks_and_sources(&mut self) {
+        let last_words = |tell: &mut dyn FnMut()| {
+            let _ = catch_unwind(AssertUnwindSafe(tell));
+        };
+        for (_, stream) in &mut self.streams {
+            for sub in stream.groups.iter_mut().flat_map(|group| &mut group.subs) {
+                if let group::Target::Sink(sink) = &mut sub.target {
+                    last_words(&mut || sink.on_end(Reason::ShardLost));
+                }
+            }
+        }
+        for (_, port) in &mut self.ports {
+            if let host::Feed::Source { source, .. } = &mut port.feed {
+                last_words(&mut || source.on_end(Reason::ShardLost));
+            }
+        }
     }
 
     /// The ends of all sessions of a shard that failed.
@@ -445,7 +478,10 @@ impl<E: Env> Shard<E> {
                 Due::Connection(slot, id) => self.connection_due(slot, id, now),
                 Due::Stream(index, uid) => self.stream_due(index, uid, now),
                 Due::Auth(ticket) => self.auth_due(ticket, now),
-                Due::Accept => self.accepting.extend(0..self.shared.listeners.len()),
+                Due::Accept => {
+                    self.accepts_again = false;
+                    self.accepting.extend(0..self.shared.listeners.len());
+                }
                 Due::Source(port) => self.poll_source(port, now),
                 Due::Drain => self.drain_due(now),
                 Due::Second => self.second(now),
@@ -459,15 +495,16 @@ impl<E: Env> Shard<E> {
     /// What is worth a look once per second.
     fn second(&mut self, now: Now) {
         self.timers.arm(now.mono + SECOND, Due::Second);
-        let refused = self.refused_rate.per_second(now.mono);
-        if refused > 0 {
-            // One record for all that were refused, however many: a storm does not fill the trail.
-            let fact = Fact::new(FactKind::ConnectionRefuse, now, self.id)
-                .reason(Reason::Limit(crate::limits::Limit::AcceptRate))
-                .count(refused);
+        self.tell_refusals(now);
+        self.reap_silent_publishers(now);
+    }
+
+    /// One record for each reason and all who were refused for it, however many: a storm does not fill the trail.
+    fn tell_refusals(&mut self, now: Now) {
+        for (reason, count) in std::mem::take(&mut self.refusals) {
+            let fact = Fact::new(FactKind::ConnectionRefuse, now, self.id).reason(reason).count(count);
             self.tell(fact);
         }
-        self.reap_silent_publishers(now);
     }
 
     fn arm_stream(&mut self, index: usize, at: Instant) {

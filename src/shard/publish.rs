@@ -31,10 +31,12 @@ impl<E: Env> Shard<E> {
             self.shared.directory.claim(key, self.id, spec.conflict, limits.publishers, self.config.streams_max())?;
         let index = self.stream_for(key, &spec);
         let mut kind = FactKind::PublishStart;
+        // Who publishes here is over, also if the name has moved on meanwhile and that word has not arrived yet.
+        if let Some(generation) = self.streams[index].home().map(|home| home.generation) {
+            self.oust(index, generation, now);
+        }
         if let Some((home, generation)) = claim.previous {
-            if home == self.id {
-                self.oust(index, generation, now);
-            } else {
+            if home != self.id {
                 self.mesh.control(home, Control::TakenOver { key: key.clone(), generation });
             }
             self.tell(Fact::new(FactKind::Takeover, now, self.id).stream(key).generation(generation).who(&who));
@@ -47,10 +49,12 @@ impl<E: Env> Shard<E> {
         if resumes {
             kind = FactKind::Switch;
         }
-        // Frames of the former publisher can't be mixed with this one's GOP.
-        restart_readers(stream, &mut self.places);
-        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, now.mono);
+        let home = Home::new(publisher, who.clone(), claim.generation, claim.resume, claim.line, now.mono);
         stream.source = Source::Home(Box::new(home));
+        // Frames of the former publisher can't be mixed with this one's GOP: here, and on the shards that got them
+        // from here and come back for more.
+        self.end_links(index, Reason::TakenOver, now);
+        restart_readers(&mut self.streams[index], &mut self.places);
         for shard in claim.interested {
             if shard != self.id {
                 let generation = claim.generation;
@@ -75,7 +79,7 @@ impl<E: Env> Shard<E> {
             return;
         };
         let key = stream.key.clone();
-        self.shared.directory.release(&key, home.generation, home.timeline_end());
+        let released = self.shared.directory.release(&key, home.generation, home.timeline_end());
         if let PublisherRef::Port(port) = home.publisher {
             self.close_port(port, reason);
         }
@@ -86,7 +90,13 @@ impl<E: Env> Shard<E> {
             .reason(reason)
             .totals(home.qos.bytes, now.mono.since(home.started));
         self.tell(fact);
-        self.source_ended(index, reason, grace, now);
+        if released {
+            self.source_ended(index, reason, grace, now);
+        } else {
+            // Another shard has the name already, and its word is on its way: readers here wait for it.
+            self.streams[index].source = Source::Absent { until: Instant::FAR, reason: Reason::TakenOver };
+            self.follow_successor(index, now);
+        }
     }
 
     /// Frames stop coming: those who play wait for the next publisher, or read on to the end.
@@ -197,8 +207,10 @@ impl<E: Env> Shard<E> {
                         self.queue_task(slot, Input::KeyframeWanted(handle));
                     }
                     PublisherRef::Port(port) => match self.ports.get_mut(port).map(|port| &mut port.feed) {
+                        // The last place is kept for the end: a host that never looks learns of it all the same.
                         Some(Feed::Ring { events, .. }) => {
-                            let _ = events.try_send(PublisherEvent::KeyframeWanted);
+                            let room = events.capacity().is_none_or(|capacity| events.len() + 1 < capacity);
+                            let _ = room.then(|| events.try_send(PublisherEvent::KeyframeWanted));
                         }
                         Some(Feed::Source { source, .. }) => source.on_keyframe_wanted(),
                         None => {}

@@ -42,6 +42,8 @@ impl<E: Env> Shard<E> {
                 self.counters.before_key += 1;
                 return Ok(());
             }
+            // Its end is on its way; this came after it.
+            Placed::Ousted => return Ok(()),
             Placed::Taken { held } => self.counters.dts_held += u64::from(held),
         }
         home.qos.record(now.mono, &frame);
@@ -120,8 +122,10 @@ impl<E: Env> Shard<E> {
                     self.route(stream, frame, now)
                 }
                 SourcePoll::NotBefore(at) => {
+                    // In this turn it was asked already, also if it names a time that is over.
+                    let at = at.max(now.mono + SOURCE_RESTS);
                     *not_before = at;
-                    self.timers.arm(at.max(now.mono + NEXT_TURN), Due::Source(index));
+                    self.timers.arm(at, Due::Source(index));
                     return;
                 }
                 SourcePoll::End => Err(Reason::Ended),
@@ -132,9 +136,9 @@ impl<E: Env> Shard<E> {
             }
         }
         // It always has a frame: its neighbours have their turn first.
-        self.timers.arm(now.mono + NEXT_TURN, Due::Source(index));
+        self.timers.arm(now.mono + SOURCE_RESTS, Due::Source(index));
     }
 }
 
-/// Past the time of this turn: what is armed so is not due in it again, whatever a source says.
-const NEXT_TURN: Duration = Duration::from_nanos(1);
+/// Just so long that the timer does not fire in the turn that armed it.
+const SOURCE_RESTS: Duration = Duration::from_nanos(1);

@@ -174,7 +174,7 @@ impl<E: Env> Shard<E> {
     fn send(&mut self, slot: usize, bytes: Bytes) -> Result<(), Reason> {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
         // A player that is behind has the rest of one message pending besides its replies.
-        let allowed = self.config.limits.reply_bytes + self.config.limits.message_bytes;
+        let allowed = self.config.limits.reply_bytes + connection.cold.pending_media;
         if connection.cold.pending_bytes + bytes.len() > allowed {
             return Err(Reason::Limit(Limit::ReplyBytes));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::Play;
@@ -91,9 +92,10 @@ impl<E: Env> Shard<E> {
         let target = Target::Sink(sink);
         let joiner = Joiner { connection, target, format: Format::Frames, options, replica: false };
         let result = self.may_start(&key).and_then(|()| self.subscribe(&key, joiner, now)).map(|_| ());
-        if result.is_ok() {
-            self.tell(Fact::new(FactKind::PlayStart, now, self.id).stream(&key).who(&who));
-        }
+        let kind = if result.is_ok() { FactKind::PlayStart } else { FactKind::PlayRefuse };
+        let mut fact = Fact::new(kind, now, self.id).stream(&key).who(&who);
+        fact.reason = result.err();
+        self.tell(fact);
         let _ = reply.try_send(result);
     }
 
@@ -219,6 +221,7 @@ impl<E: Env> Shard<E> {
         }
         let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
+        let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let place = self.places.insert(Place {
             cursor,
             stream: index,
@@ -236,8 +239,8 @@ impl<E: Env> Shard<E> {
         if wait_until < Instant::FAR {
             self.arm_stream(index, wait_until);
         }
-        if waits && joiner.options.start == Start::Instant {
-            // Nothing is cached that it could start with.
+        if waits && joiner.options.start == Start::Instant && !under_way {
+            // Nothing is cached that it could start with. (What the home has is under way; it asks for itself.)
             self.want_keyframe(index, now);
         }
         Ok(place)
@@ -295,7 +298,7 @@ impl<E: Env> Shard<E> {
         let ended = plays.iter().position(|play| play.place == place).map(|at| plays.swap_remove(at));
         let who = connection.cold.who.clone();
         if let Some(play) = ended {
-            if reason == Reason::Reset {
+            if connection.cold.broken {
                 self.queue_loss(slot);
             } else {
                 self.queue_task(slot, Input::Ended(play.handle, reason));
@@ -306,12 +309,9 @@ impl<E: Env> Shard<E> {
 
     /// A send failed: the connection is gone, whatever its session thinks.
     fn queue_loss(&mut self, slot: usize) {
-        // Reading finds the end, and loses it there.
+        // In the turn of those who are read, since streams are being served now.
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.writable = false;
-            connection.clear = false;
             connection.cold.readable = true;
-            connection.cold.read_over = true;
         }
         self.resume_read(slot);
     }
@@ -324,7 +324,7 @@ impl<E: Env> Shard<E> {
             end.skipped.fetch_add(gap, Ordering::Relaxed);
             let _ = end.frames.push(Message::Control(Box::new(HostNote::Gap(gap))));
         }
-        // Full or not, the ring's closing tells the end; this message tells why.
+        // Room for both was kept. If the other side is gone nobody wants to know.
         let _ = end.frames.push(Message::Control(Box::new(HostNote::End(reason))));
         let HostEnd { frames, doorbell, who, .. } = end;
         drop(frames);
@@ -356,6 +356,8 @@ impl<E: Env> Shard<E> {
         if let Some(at) = links.iter().position(|link| *link == self.id) {
             links.swap_remove(at);
         }
+        // Whoever comes now waits for the next publisher: what the former one left is not for them.
+        super::publish::restart_readers(&mut self.streams[index], &mut self.places);
     }
 
     /// A stream's timer: a flush, the end of a wait, of a grace, of a drain.
@@ -423,7 +425,13 @@ impl<E: Env> Shard<E> {
     /// A stream that somebody here waits for, or plays from a former home, is published on another shard.
     pub(super) fn on_published(&mut self, home: ShardId, key: &StreamKey, generation: Generation, now: Now) {
         let Some(index) = self.by_key.get(key).copied() else { return };
-        let stream = &self.streams[index];
+        if let Some(here) = self.streams[index].home().map(|home| home.generation)
+            && here < generation
+        {
+            // Word of the takeover was lost with a shard.
+            self.on_taken_over(key, here, now);
+        }
+        let Some(stream) = self.streams.get(index).filter(|stream| stream.key == *key) else { return };
         if !stream.interested || stream.home().is_some() {
             return;
         }
@@ -458,20 +466,25 @@ impl<E: Env> Shard<E> {
         let current = matches!(stream.source, Source::Remote { home: linked } if linked == home);
         if current && !still_linked {
             let grace = stream.spec.republish_grace;
-            let key = stream.key.clone();
             stream.source = Source::Absent { until: Instant::FAR, reason };
-            // It may have moved, or come back, while this message was under way.
-            if let Located::Live(home, generation) = self.shared.directory.locate(&key)
-                && self.is_elsewhere(home)
-                && self.streams[index].subscribers > 0
-            {
-                self.link(index, home, generation);
-            } else {
-                self.source_ended(index, reason, grace, now);
-            }
+            self.follow(index, reason, grace, now);
             return;
         }
         self.forget_if_idle(index);
+    }
+
+    /// The home of a stream is lost to its readers here. It may have moved, or come back, while word of that was
+    /// under way; else they wait, or end.
+    pub(super) fn follow(&mut self, index: usize, reason: Reason, grace: Duration, now: Now) {
+        let Some(stream) = self.streams.get(index) else { return };
+        if let Located::Live(home, generation) = self.shared.directory.locate(&stream.key)
+            && self.is_elsewhere(home)
+            && stream.subscribers > 0
+        {
+            self.link(index, home, generation);
+        } else {
+            self.source_ended(index, reason, grace, now);
+        }
     }
 
     /// Ends the links of all other shards to a home stream, after what they can still take.

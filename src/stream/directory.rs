@@ -1,6 +1,8 @@
 //! The one shared map: which stream has its publisher where. Touched at publish, play and end, never per frame.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -29,9 +31,52 @@ struct Entry {
     live: Option<(ShardId, Generation)>,
     /// Shards that have players of it, or players who wait for it.
     interested: ShardSet,
+    /// How far the live publisher's timeline goes.
+    line: Line,
     /// Where the timeline of its last publisher ended.
     end: Timestamp,
 }
+
+/// How far one publisher's timeline goes: told by its home for each frame, closed by whoever takes the name.
+///
+/// So a takeover knows to the frame where it goes on, although the old home learns of it later.
+#[derive(Clone, Debug)]
+pub struct Line(Arc<AtomicI64>);
+
+impl Line {
+    /// The timeline goes up to here; `false` if it was closed, and the frame belongs to no stream any more.
+    #[must_use]
+    pub fn extend(&self, to: Timestamp) -> bool {
+        // Relaxed: one number, and all that hangs on it. Only the home extends, so an exchange fails if it is closed.
+        let last = self.0.load(Ordering::Relaxed);
+        if last == CLOSED || to.0 <= last {
+            return last != CLOSED;
+        }
+        self.0.compare_exchange(last, to.0.min(CLOSED - 1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Nothing is added any more; where it ended.
+    fn close(&self) -> Timestamp {
+        Timestamp(self.0.swap(CLOSED, Ordering::Relaxed))
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(0)))
+    }
+}
+
+impl PartialEq for Line {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Line {}
+
+/// In the place of a time.
+const CLOSED: i64 = i64::MAX;
 
 /// A successful claim.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +89,8 @@ pub struct Claim {
     pub previous: Option<(ShardId, Generation)>,
     /// Where the timeline of the former publisher ended, if somebody still waits for it to go on.
     pub resume: Option<Timestamp>,
+    /// What the new one's timeline is told to.
+    pub line: Line,
 }
 
 /// Where a stream is.
@@ -97,9 +144,14 @@ impl Directory {
         }
         let entry = map.entries.entry(key.clone()).or_default();
         entry.live = Some((home, generation));
+        let line = Line::default();
+        let former = std::mem::replace(&mut entry.line, line.clone());
+        if previous.is_some() {
+            entry.end = entry.end.max(former.close());
+        }
         let interested = entry.interested.iter().collect();
         let resume = (entry.end > Timestamp::ZERO).then_some(entry.end);
-        Ok(Claim { generation, interested, previous, resume })
+        Ok(Claim { generation, interested, previous, resume, line })
     }
 
     /// Gives a name back, if this life still has it: the end of a stale session harms nobody.
@@ -151,6 +203,7 @@ impl Directory {
             entry.interested.remove(shard);
             if entry.live.is_some_and(|(home, _)| home == shard) {
                 entry.live = None;
+                entry.end = entry.end.max(entry.line.close());
                 lost.push(key.clone());
             }
             entry.live.is_some() || !entry.interested.is_empty()
@@ -261,6 +314,18 @@ mod tests {
         directory.release(&key(), first.generation, Timestamp::from_millis(500));
         let second = directory.claim(&key(), A, Conflict::Refuse, 9, 9).unwrap();
         assert_eq!(second.resume, Some(Timestamp::from_millis(500)));
+    }
+
+    #[test]
+    fn a_takeover_goes_on_where_the_ousted_publisher_stopped_and_that_one_adds_nothing_more() {
+        let directory = Directory::default();
+        let old = directory.claim(&key(), A, Conflict::TakeOver, 9, 9).unwrap();
+        let at = Timestamp::from_millis;
+        assert!(old.line.extend(at(400)) && old.line.extend(at(360)));
+        let new = directory.claim(&key(), B, Conflict::TakeOver, 9, 9).unwrap();
+        assert_eq!(new.resume, Some(at(400)));
+        assert!(!old.line.extend(at(440)) && !old.line.extend(at(1)));
+        assert!(new.line.extend(at(401)));
     }
 
     #[test]

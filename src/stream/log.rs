@@ -4,7 +4,6 @@
 //! (distance of a cursor from its head). Appending is O(1) and touches no subscriber. It never holds more than
 //! its bounds, however slow a subscriber is.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::spec::GopCache;
@@ -25,10 +24,10 @@ pub struct StreamLog {
     bytes_in: u64,
     /// Where a joiner starts: the newest keyframe of the main video track. `tail <= key < head`.
     key: Option<u64>,
+    /// The newest keyframe of the main video track, cached or not: where those go on who were here before it.
+    latest_key: Option<u64>,
     /// Configuration frames, oldest first: for each track at least the one in force at `tail`.
     configs: Vec<(u64, Frame)>,
-    /// Frames that are missing before a sequence number, because they never reached this shard. Oldest first.
-    gaps: VecDeque<(u64, u64)>,
     /// Tracks that carry video, by bit: their configuration or a frame of them was seen.
     video: u16,
     /// Whether anything but configuration was seen.
@@ -64,8 +63,8 @@ impl StreamLog {
             head: 0,
             bytes_in: 0,
             key: None,
+            latest_key: None,
             configs: Vec::new(),
-            gaps: VecDeque::new(),
             video: 0,
             media: false,
             cache,
@@ -89,6 +88,7 @@ impl StreamLog {
         }
         if frame.is_key() && self.is_main_video(frame.track) {
             self.key = Some(seq);
+            self.latest_key = Some(seq);
         }
         let offset = self.bytes_in;
         self.bytes_in += frame.payload.len() as u64;
@@ -100,15 +100,16 @@ impl StreamLog {
         Appended { seq, gop_dropped }
     }
 
-    /// Notes that `frames` are missing before the next frame.
+    /// Frames that never reached this shard keep their numbers: the distance between two frames always tells how many
+    /// are left out. What was held before them goes too, as nothing behind the gap builds on it.
     pub fn note_gap(&mut self, frames: u64) {
-        if frames == 0 {
-            return;
+        while self.tail < self.head {
+            self.drop_tail();
         }
-        match self.gaps.back_mut() {
-            Some((seq, count)) if *seq == self.head => *count += frames,
-            _ => self.gaps.push_back((self.head, frames)),
-        }
+        self.key = None;
+        self.latest_key = None;
+        self.head += frames;
+        self.tail = self.head;
     }
 
     /// Forgets everything but the numbering: a new publisher starts afresh.
@@ -117,7 +118,7 @@ impl StreamLog {
             self.drop_tail();
         }
         self.key = None;
-        self.gaps.clear();
+        self.latest_key = None;
         self.configs.clear();
         self.video = 0;
         self.media = false;
@@ -139,6 +140,21 @@ impl StreamLog {
     #[must_use]
     pub const fn key(&self) -> Option<u64> {
         self.key
+    }
+
+    /// The newest keyframe that is held, be it cached for joiners or not.
+    #[must_use]
+    pub fn latest_key(&self) -> Option<u64> {
+        self.latest_key.filter(|key| *key >= self.tail)
+    }
+
+    /// The first keyframe that is held at or after `from`, cached or not.
+    #[must_use]
+    pub fn first_key(&self, from: u64) -> Option<u64> {
+        let latest = self.latest_key().filter(|key| *key >= from)?;
+        let starts = |frame: &Frame| frame.is_key() && self.is_main_video(frame.track);
+        let earlier = (from.max(self.tail)..latest).find(|seq| self.frame(*seq).is_some_and(starts));
+        earlier.or(Some(latest))
     }
 
     /// Whether video frames were seen: without them any frame is a place to start.
@@ -185,34 +201,21 @@ impl StreamLog {
 
     /// The configuration in force at `seq` that was appended at or after `from`: one frame per track, oldest first.
     pub fn configs(&self, from: u64, seq: u64) -> impl Iterator<Item = &Frame> {
+        self.configs_at(from, seq).map(|(_, frame)| frame)
+    }
+
+    /// The same with their sequence numbers.
+    pub fn configs_at(&self, from: u64, seq: u64) -> impl Iterator<Item = (u64, &Frame)> {
         self.configs.iter().enumerate().filter_map(move |(index, (at, frame))| {
             let replaced =
                 self.configs[index + 1..].iter().any(|(later, other)| *later < seq && other.track == frame.track);
-            (*at >= from && *at < seq && !replaced).then_some(frame)
+            (*at >= from && *at < seq && !replaced).then_some((*at, frame))
         })
     }
 
     /// The newest configuration of every track.
     pub fn current_configs(&self) -> impl Iterator<Item = &Frame> {
         self.configs(0, self.head)
-    }
-
-    /// Whether frames are missing anywhere in `from..to`.
-    #[must_use]
-    pub fn has_gap(&self, from: u64, to: u64) -> bool {
-        self.gaps.iter().any(|(seq, _)| (from..to).contains(seq))
-    }
-
-    /// How many frames are missing right before `seq`.
-    #[must_use]
-    pub fn gap_before(&self, seq: u64) -> u64 {
-        self.gaps.iter().find(|(at, _)| *at == seq).map_or(0, |(_, count)| *count)
-    }
-
-    /// How many frames are missing in `from..to`, those counted that never reached this shard.
-    #[must_use]
-    pub fn missing(&self, from: u64, to: u64) -> u64 {
-        self.gaps.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, count)| count).sum()
     }
 
     fn is_main_video(&self, track: TrackId) -> bool {
@@ -265,9 +268,6 @@ impl StreamLog {
                 break;
             }
             self.drop_tail();
-        }
-        while self.gaps.front().is_some_and(|(seq, _)| *seq < self.tail) {
-            self.gaps.pop_front();
         }
     }
 
@@ -379,7 +379,8 @@ mod tests {
         log.append(at(0), frame(FrameKind::Key, 0));
         let mut told = None;
         for ms in 1..=10 {
-            told = told.or(log.append(at(ms), frame(FrameKind::Delta, ms)).gop_dropped);
+            let appended = log.append(at(ms), frame(FrameKind::Delta, ms));
+            told = told.or(appended.gop_dropped);
         }
         assert_eq!((told, log.key()), (Some(11), None));
         let next = log.append(at(11), frame(FrameKind::Key, 11));

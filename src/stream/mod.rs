@@ -9,7 +9,7 @@ mod rate;
 mod spec;
 mod subscriber;
 
-pub use directory::{Claim, Directory, Listed, Located};
+pub use directory::{Claim, Directory, Line, Listed, Located};
 pub use log::{Appended, StreamLog};
 pub use qos::Qos;
 pub use rate::RateWindow;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::Merge;
+use crate::media::Merge;
 
 /// An application: the first part of a stream's key, and how its streams behave.
 ///

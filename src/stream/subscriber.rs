@@ -9,8 +9,7 @@ use std::time::Duration;
 use super::log::{StreamLog, track_bit};
 use super::spec::LagPolicy;
 use crate::clock::Instant;
-use crate::media::Frame;
-use crate::protocol::Start;
+use crate::media::{Frame, Start};
 
 /// Where a subscriber stands in a log.
 #[derive(Clone, Debug)]
@@ -21,8 +20,6 @@ pub struct Cursor {
     config_from: u64,
     /// Frames left out since the last delivery.
     gap: u64,
-    /// Frames that the log itself misses are accounted for before this sequence number.
-    crossed: u64,
     /// Frames left out in all.
     pub skipped: u64,
     /// Times that it skipped.
@@ -66,7 +63,6 @@ impl Cursor {
             next: log.head(),
             config_from: 0,
             gap: 0,
-            crossed: 0,
             skipped: 0,
             skips: 0,
             awaiting: 0,
@@ -155,12 +151,9 @@ impl Cursor {
         owed
     }
 
-    /// Goes past a place where the log itself misses frames; counted once.
-    pub const fn cross(&mut self, seq: u64, missing: u64) {
-        if missing > 0 && seq >= self.crossed {
-            self.add_gap(missing);
-            self.crossed = seq + 1;
-        }
+    /// Configuration up to `seq` is delivered; what is newer is still owed.
+    pub const fn take_config_at(&mut self, seq: u64) {
+        self.config_from = seq + 1;
     }
 
     /// Frames left out since the last delivery; now told.
@@ -168,12 +161,6 @@ impl Cursor {
         let gap = self.gap;
         self.gap = 0;
         gap
-    }
-
-    /// Adds frames that never reached this shard.
-    const fn add_gap(&mut self, frames: u64) {
-        self.gap += frames;
-        self.skipped += frames;
     }
 
     /// How far behind it is.
@@ -192,18 +179,22 @@ impl Cursor {
     pub fn settle(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> LagVerdict {
         if self.position == Position::AwaitingKey {
             let Some(start) = self.start_in(log) else { return LagVerdict::Wait };
-            self.leave_out(log, start);
+            if !self.started {
+                // The GOP it begins with may be older than its budget, above all on a replica that got it just now.
+                self.exempt_until = now + policy.max_age;
+            }
+            self.leave_out(start);
             self.resume(start, log);
         }
         if !self.is_over(log, policy, now) {
             return LagVerdict::Deliver;
         }
         // The newest keyframe, if going there keeps the promise; else the next one that is published.
-        let key = log.key().filter(|key| *key > self.next && log.age(*key, now) <= policy.max_age);
+        let key = log.latest_key().filter(|key| *key > self.next && log.age(*key, now) <= policy.max_age);
         let target = key.unwrap_or_else(|| log.head());
         let lost = log.age(self.next.max(log.tail()), now).saturating_sub(log.age(target, now));
         self.skips = self.skips.saturating_add(1);
-        self.leave_out(log, target);
+        self.leave_out(target);
         if key.is_some() {
             self.resume(target, log);
         } else {
@@ -251,18 +242,19 @@ impl Cursor {
         log.age(self.next, now) > policy.max_age || log.bytes_behind(self.next) > policy.max_bytes
     }
 
-    /// Where one who waits can start: the newest keyframe at or after its place, or any frame without video.
+    /// Where one who waits can start: a keyframe at or after its place, or any frame without video.
     fn start_in(&self, log: &StreamLog) -> Option<u64> {
         if log.has_video() {
-            return log.key().filter(|key| *key >= self.next);
+            // One who skipped goes to the newest; one who has waited for the stream misses nothing of it.
+            let newest = log.latest_key().filter(|key| *key >= self.next);
+            return if self.started { newest } else { log.first_key(self.next) };
         }
         log.has_media().then(|| self.next.max(log.tail()))
     }
 
-    fn leave_out(&mut self, log: &StreamLog, to: u64) {
+    const fn leave_out(&mut self, to: u64) {
         if self.started {
-            let frames = to.saturating_sub(self.next) + log.missing(self.next.max(self.crossed), to);
-            self.crossed = self.crossed.max(to);
+            let frames = to.saturating_sub(self.next);
             self.gap += frames;
             self.skipped += frames;
             if self.config_from == u64::MAX {
@@ -382,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn one_who_waited_gets_the_whole_gop_that_comes_however_old_it_is() {
+        let mut log = log();
+        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(20 * SECOND));
+        assert_eq!(cursor.settle(&log, &policy(), Instant(20 * SECOND)), LagVerdict::Wait);
+        for second in 10..=20 {
+            video(&mut log, second == 10, Instant(second * SECOND), TrackId::VIDEO);
+        }
+        let now = Instant(24 * SECOND);
+        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
+        assert_eq!((cursor.next(), cursor.gap()), (0, 0));
+    }
+
+    #[test]
     fn a_second_video_track_starts_at_a_keyframe_of_its_own() {
         let mut log = log();
         let (main, side) = (TrackId(0), TrackId(3));
@@ -393,6 +398,19 @@ mod tests {
         assert_eq!(cursor.settle(&log, &policy(), Instant(2)), LagVerdict::Deliver);
         let got: Vec<_> = (cursor.next()..log.head()).filter(|seq| cursor.admits(log.frame(*seq).unwrap())).collect();
         assert_eq!(got, [1, 3]);
+    }
+
+    #[test]
+    fn one_who_waited_from_the_start_begins_at_the_first_keyframe_also_without_a_cache() {
+        for cache in [GopCache::default(), GopCache::OFF] {
+            let mut log = StreamLog::new(cache, Duration::from_secs(3));
+            let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
+            for n in 0..4 {
+                video(&mut log, n % 2 == 1, Instant(n), TrackId::VIDEO);
+            }
+            assert_eq!(cursor.settle(&log, &policy(), Instant(4)), LagVerdict::Deliver);
+            assert_eq!((cursor.next(), cursor.gap(), cursor.skipped), (1, 0, 0), "{cache:?}");
+        }
     }
 
     #[test]

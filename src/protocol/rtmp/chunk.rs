@@ -101,6 +101,19 @@ pub struct ChunkLimits {
     pub chunk_streams: usize,
 }
 
+impl ChunkLimits {
+    /// The same for a peer whom nobody has allowed to publish yet: no message, and no sum of unfinished ones, may
+    /// be longer than `bytes`.
+    #[must_use]
+    pub fn narrowed(self, bytes: usize) -> Self {
+        Self {
+            message_bytes: self.message_bytes.min(bytes),
+            partial_bytes: self.partial_bytes.min(bytes),
+            chunk_streams: self.chunk_streams,
+        }
+    }
+}
+
 impl From<&Limits> for ChunkLimits {
     fn from(limits: &Limits) -> Self {
         Self {
@@ -187,6 +200,11 @@ impl ChunkReader {
             clock: 0,
             gather: Gather::default(),
         }
+    }
+
+    /// Holds what comes from now on against other bounds.
+    pub fn set_limits(&mut self, limits: ChunkLimits) {
+        self.limits = limits;
     }
 
     /// Takes bytes from the front of `input` up to the end of the next message. `None` means that all of

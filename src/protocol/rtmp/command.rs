@@ -232,6 +232,8 @@ impl Connection {
             self.status(turn, id, ERROR, publish_code(reason), &sentence(reason));
             return Err(reason);
         }
+        self.let_in = true;
+        self.reader.set_limits(turn.bounds.chunks);
         self.set_state(id, StreamState::Publishing(Box::new(Publishing::new(id))));
         self.status(turn, id, STATUS, "NetStream.Publish.Start", "The stream is live.");
         Ok(())

@@ -147,7 +147,9 @@ impl Packetizer for RtmpPacketizer {
         };
         let csid = csid.to_be_bytes()[3];
 
-        let timestamp = wire_ms(frame.dts.as_millis());
+        // Metadata that is told again to a joiner has no time of its own: with one, ffmpeg takes it for a text track.
+        let metadata = frame.codec == Codec::Script && frame.kind == FrameKind::Config;
+        let timestamp = if metadata { 0 } else { wire_ms(frame.dts.as_millis()) };
         let field = timestamp.min(TIMESTAMP_EXTENDED);
         let extended = timestamp.to_be_bytes();
         let extended: &[u8] = if field == TIMESTAMP_EXTENDED { &extended } else { &[] };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::address::Address;
-use super::chunk::{ChunkLimits, ChunkReader, Message};
+use super::chunk::{ChunkError, ChunkLimits, ChunkReader, Message};
 use super::handshake;
 use super::message::{self, AGGREGATE, AUDIO, MessageWriter, PING_REQUEST, PING_RESPONSE, Typed, VIDEO};
 use super::publish::Publishing;
@@ -21,6 +21,8 @@ use crate::reason::{Label, Reason};
 
 /// The acknowledgement window that we announce, and the one that we keep before the peer announces its own.
 pub(super) const WINDOW_BYTES: u32 = 2_500_000;
+/// Longest message of another type than audio, video and aggregate: values cost more to understand than to send.
+const VALUES_BYTES_MAX: usize = 1024 * 1024;
 /// A queue of outputs that grew longer than this in a burst is given back.
 const OUTPUTS_KEPT: usize = 256;
 
@@ -43,7 +45,9 @@ enum Phase {
 /// The limits that concern a session.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    chunks: ChunkLimits,
+    pub(super) chunks: ChunkLimits,
+    /// What may be held of a peer that was not let in to publish.
+    unasked_bytes: usize,
     handshake_bytes: u64,
     chunk_headers_per_second: u32,
     commands_per_second: u32,
@@ -71,7 +75,9 @@ impl Turn<'_> {
 
 /// A connection behind its handshake.
 pub(super) struct Connection {
-    reader: ChunkReader,
+    pub(super) reader: ChunkReader,
+    /// It was allowed to publish: messages may be long.
+    pub(super) let_in: bool,
     pub(super) writer: MessageWriter,
     /// What `connect` said; `None` before it.
     pub(super) address: Option<Address>,
@@ -198,7 +204,8 @@ impl Session for RtmpSession {
 impl Connection {
     fn new(bounds: &Bounds, at: u64) -> Self {
         Self {
-            reader: ChunkReader::new(bounds.chunks, at),
+            reader: ChunkReader::new(bounds.chunks.narrowed(bounds.unasked_bytes), at),
+            let_in: false,
             writer: MessageWriter::default(),
             address: None,
             multitrack: false,
@@ -214,7 +221,7 @@ impl Connection {
     }
 
     fn read(&mut self, turn: &mut Turn<'_>, input: &mut Bytes) -> Result<(), Reason> {
-        let message = self.reader.read(input)?;
+        let message = self.reader.read(input).map_err(|error| self.blame(error))?;
         turn.at = self.reader.position();
         let headers = self.reader.take_headers();
         if !self.headers.take(turn.now, headers, turn.bounds.chunk_headers_per_second) {
@@ -226,9 +233,22 @@ impl Connection {
         message.map_or(Ok(()), |message| self.message(turn, message))
     }
 
+    /// One who was not let in to publish is held to `handshake_bytes`, whatever the reader calls it.
+    fn blame(&self, error: ChunkError) -> Reason {
+        match error {
+            ChunkError::Limit(Limit::MessageBytes | Limit::PartialBytes) if !self.let_in => {
+                Reason::Limit(Limit::HandshakeBytes)
+            }
+            error => error.into(),
+        }
+    }
+
     fn message(&mut self, turn: &mut Turn<'_>, message: Message) -> Result<(), Reason> {
         let (stream, timestamp) = (message.stream, message.timestamp);
         let media = matches!(message.kind, AUDIO | VIDEO | AGGREGATE);
+        if !media && message.payload.len() > VALUES_BYTES_MAX {
+            return Err(Reason::Limit(Limit::MessageBytes));
+        }
         if !media && !self.commands.take(turn.now, 1, turn.bounds.commands_per_second) {
             return Err(Reason::Limit(Limit::CommandRate));
         }
@@ -291,6 +311,7 @@ impl From<&Limits> for Bounds {
     fn from(limits: &Limits) -> Self {
         Self {
             chunks: limits.into(),
+            unasked_bytes: limits.handshake_bytes,
             handshake_bytes: limits.handshake_bytes as u64,
             chunk_headers_per_second: limits.chunk_headers_per_second,
             commands_per_second: limits.commands_per_second,

@@ -1,0 +1,16 @@
+//! The attacks, by what they attack.
+
+mod heap;
+mod peer;
+mod world;
+mod rows;
+
+mod child;
+mod commands;
+mod descriptors;
+mod endings;
+mod floods;
+mod framing;
+mod memory;
+mod names;
+mod secrets;

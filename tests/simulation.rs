@@ -1,0 +1,108 @@
+//! The router in a simulated world: shards on one thread, virtual time, edge-triggered sockets in memory, faults, and
+//! checkers after every step. Everything that happens comes from one seed.
+//!
+//! `SEEDS=n` runs that many seeds (from `FIRST`, default 1), `SEED=n` one of them with a trace of what happened.
+
+#[path = "support/sim/mod.rs"]
+#[expect(unreachable_pub, reason = "a test has no outside; the word says what other modules use")]
+mod sim;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use sim::swarm::Swarm;
+use sim::world::World;
+
+#[test]
+fn whatever_happens_subscribers_get_what_they_were_promised() {
+    quiet_panics();
+    if let Some(seed) = number("SEED") {
+        return replay(seed);
+    }
+    let (first, count) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(SEEDS));
+    let (next, steps) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failed: Mutex<BTreeMap<u64, String>> = Mutex::default();
+    let facts: Mutex<BTreeMap<String, u64>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(16);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || failed.lock().len() >= FAILURES_MOST {
+                        return;
+                    }
+                    if let Err(what) = run(seed, false, &facts, &steps) {
+                        failed.lock().insert(seed, what);
+                    }
+                }
+            });
+        }
+    });
+    println!("{count} seeds from {first}, {} steps", steps.load(Ordering::Relaxed));
+    for (fact, count) in facts.lock().iter() {
+        println!("{count:>9} {fact}");
+    }
+    let failed = failed.into_inner();
+    for (seed, what) in &failed {
+        println!("SEED={seed} cargo test --test simulation: {what}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed, see above", failed.len());
+}
+
+/// One seed with a trace.
+fn replay(seed: u64) {
+    let (facts, steps) = (Mutex::default(), AtomicU64::new(0));
+    if let Err(what) = run(seed, true, &facts, &steps) {
+        panic!("seed {seed}: {what}");
+    }
+}
+
+fn run(seed: u64, tracing: bool, facts: &Mutex<BTreeMap<String, u64>>, steps: &AtomicU64) -> Result<(), String> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, Swarm::new, tracing);
+        let result = world.run();
+        steps.fetch_add(world.steps, Ordering::Relaxed);
+        let book = world.book.lock();
+        let mut facts = facts.lock();
+        for (name, count) in &book.facts {
+            *facts.entry((*name).into()).or_default() += count;
+        }
+        for ((name, reason), count) in &book.reasons {
+            *facts.entry(format!("{name} {reason}")).or_default() += count;
+        }
+        result
+    }));
+    outcome.unwrap_or_else(|_| {
+        let what = PANIC.with_borrow_mut(Option::take);
+        Err(format!("panicked: {}", what.unwrap_or_default()))
+    })
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Panics here are part of the plan, or told with their seed.
+fn quiet_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string()));
+        if std::env::var_os("LOUD").is_some() || std::thread::current().name().is_some() {
+            default(info);
+        }
+    }));
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Without being told otherwise.
+const SEEDS: u64 = 2_000;
+/// Enough to see that something is wrong.
+const FAILURES_MOST: usize = 20;

@@ -1,0 +1,193 @@
+//! A publisher's encoder: tracks with their own pace, configuration that changes, keyframes every so often.
+
+use std::sync::Arc;
+
+use shardcast::clock::Instant;
+use shardcast::id::StreamKey;
+use shardcast::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timestamp, TrackId};
+
+use super::book::{BookRef, Sent};
+use super::payload::Tag;
+use super::rng::Rng;
+
+pub struct Encoder {
+    pub id: u32,
+    pub key: StreamKey,
+    book: BookRef,
+    rng: Rng,
+    tracks: Vec<Track>,
+    seq: u32,
+    began: u64,
+    base: i64,
+    /// Timestamps step back now and then.
+    sloppy: bool,
+    big: bool,
+}
+
+struct Track {
+    id: TrackId,
+    codec: Codec,
+    every: u64,
+    next_at: u64,
+    /// Frames between two keyframes.
+    gop: u64,
+    count: u64,
+    version: u16,
+    owes_config: bool,
+    owes_key: bool,
+}
+
+/// What an encoder makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Taste {
+    pub video: bool,
+    pub audio: bool,
+    pub second_video: bool,
+    pub data: bool,
+    pub metadata: bool,
+    pub gop: u64,
+    /// So many times faster than life.
+    pub rate: u64,
+    pub sloppy: bool,
+    /// Frames of up to 200 kB now and then.
+    pub big: bool,
+    /// Where its clock starts.
+    pub base: i64,
+}
+
+impl Encoder {
+    pub fn new(book: &BookRef, key: &StreamKey, taste: Taste, now: u64, mut rng: Rng) -> Self {
+        let id = book.lock().publisher(key);
+        let mut tracks = Vec::new();
+        let mut track = |wanted: bool, id: TrackId, codec: Codec, every: u64, gop: u64| {
+            if wanted {
+                tracks.push(Track {
+                    id,
+                    codec,
+                    every: every / taste.rate.max(1),
+                    next_at: now,
+                    gop,
+                    count: 0,
+                    version: 0,
+                    owes_config: true,
+                    owes_key: true,
+                });
+            }
+        };
+        track(taste.metadata, TrackId::METADATA, Codec::Script, 3_000_000_000, 0);
+        track(taste.video, TrackId::VIDEO, Codec::H264, 40_000_000, taste.gop);
+        track(taste.second_video, TrackId(3), Codec::H265, 50_000_000, taste.gop + 3);
+        track(taste.audio, TrackId::AUDIO, Codec::Aac, 23_000_000, 0);
+        track(taste.data, TrackId(4), Codec::Script, 310_000_000, 0);
+        if rng.one_in(3) {
+            // Not every encoder begins with its main track.
+            let at = rng.below(tracks.len());
+            tracks.rotate_left(at);
+        }
+        Self {
+            id,
+            key: key.clone(),
+            book: Arc::clone(book),
+            rng,
+            tracks,
+            seq: 0,
+            began: now,
+            base: taste.base,
+            sloppy: taste.sloppy,
+            big: taste.big,
+        }
+    }
+
+    /// When the next frame is due.
+    pub fn due(&self) -> u64 {
+        self.tracks.iter().map(|track| track.next_at).min().unwrap_or(u64::MAX)
+    }
+
+    /// The next frame, if it is due.
+    pub fn next(&mut self, now: u64) -> Option<Frame> {
+        let track = self.tracks.iter_mut().filter(|track| track.next_at <= now).min_by_key(|track| track.next_at)?;
+        let mut dts = self.base + i64::try_from(track.next_at - self.began).expect("a short life");
+        let media = track.codec.media();
+        let kind = if track.owes_config {
+            track.owes_config = false;
+            track.version += 1;
+            FrameKind::Config
+        } else {
+            let kind = match media {
+                Media::Audio => FrameKind::Audio,
+                Media::Data if track.id == TrackId::METADATA => {
+                    // Metadata is nothing but configuration.
+                    track.version += 1;
+                    FrameKind::Config
+                }
+                Media::Data => FrameKind::Data,
+                Media::Video if track.owes_key || track.count.is_multiple_of(track.gop) => {
+                    track.owes_key = false;
+                    track.count = 0;
+                    FrameKind::Key
+                }
+                Media::Video => FrameKind::Delta,
+            };
+            track.count += 1;
+            track.next_at += track.every;
+            kind
+        };
+        let mut pts = dts;
+        if media == Media::Video && kind != FrameKind::Config {
+            pts += i64::try_from(self.rng.within(0, 3) * 40_000_000).expect("small");
+        }
+        if self.sloppy && self.rng.one_in(20) {
+            dts -= i64::try_from(self.rng.within(0, 200_000_000)).expect("small");
+        }
+        let len = match kind {
+            FrameKind::Key if self.big && self.rng.one_in(4) => self.rng.within(20_000, 200_000),
+            FrameKind::Key => self.rng.within(200, 3_000),
+            FrameKind::Delta => self.rng.within(16, 900),
+            FrameKind::Audio => self.rng.within(16, 200),
+            _ => self.rng.within(16, 60),
+        };
+        let tag = Tag { publisher: self.id, seq: self.seq, track: track.id.0, kind, version: track.version };
+        self.seq += 1;
+        self.book.lock().sent(self.id, Sent { track: track.id.0, kind });
+        Some(Frame {
+            payload: tag.payload(usize::try_from(len).expect("small")),
+            pts: Timestamp(pts),
+            dts: Timestamp(dts),
+            origin: Instant(now),
+            track: track.id,
+            kind,
+            codec: track.codec,
+            flags: FrameFlags::default(),
+        })
+    }
+
+    /// The resolution, or whatever, changes: a new configuration, mostly with a keyframe behind it.
+    pub fn change(&mut self) {
+        let at = self.rng.below(self.tracks.len());
+        let key = !self.rng.one_in(4);
+        if let Some(track) = self.tracks.get_mut(at) {
+            track.owes_config = true;
+            track.owes_key |= key;
+        }
+    }
+
+    /// The last frame is not sent after all.
+    pub fn take_back(&mut self) {
+        self.seq -= 1;
+        self.book.lock().publishers[self.id as usize].sent.pop();
+    }
+
+    /// Somebody needs a keyframe.
+    pub fn want_key(&mut self) {
+        for track in &mut self.tracks {
+            track.owes_key = true;
+        }
+    }
+
+    /// It lost time: what is due is due from now on.
+    pub fn catch_up(&mut self, now: u64) {
+        for track in &mut self.tracks {
+            track.next_at = track.next_at.max(now);
+        }
+    }
+}

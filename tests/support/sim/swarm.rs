@@ -1,0 +1,198 @@
+//! What a seed may do: each enables a random part of all that can happen, so that rare things meet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardcast::limits::Limits;
+use shardcast::protocol::Merge;
+use shardcast::shard::Config;
+use shardcast::stream::{Absent, AppSpec, Conflict, GopCache, LagPolicy};
+
+use super::encoder::Taste;
+use super::net::NetFaults;
+use super::rng::Rng;
+
+/// Something that may happen at any moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    PeerPublishes,
+    HostPublishes,
+    SourceStarts,
+    PeerPlays,
+    HostSubscribes,
+    SinkAttaches,
+    PublisherEnds,
+    PublisherBreaks,
+    ConfigChanges,
+    PlayStops,
+    PlayPauses,
+    PeerLeaves,
+    PeerHalfCloses,
+    PeerMisbehaves,
+    ReaderChanges,
+    SubscriberLeaves,
+    Kicks,
+    Inspects,
+    ShardPanics,
+    ShardPauses,
+    SinkMoodChanges,
+    DescriptorsRunOut,
+    ClockJumps,
+    WallJumps,
+    Reconfigures,
+}
+
+/// Always possible, else nothing happens at all.
+const BASIC: [Op; 8] = [
+    Op::PeerPublishes,
+    Op::HostPublishes,
+    Op::PeerPlays,
+    Op::PeerPlays,
+    Op::HostSubscribes,
+    Op::SinkAttaches,
+    Op::SubscriberLeaves,
+    Op::PeerLeaves,
+];
+
+const RARE: [Op; 18] = [
+    Op::SourceStarts,
+    Op::PublisherEnds,
+    Op::PublisherBreaks,
+    Op::ConfigChanges,
+    Op::PlayStops,
+    Op::PlayPauses,
+    Op::PeerHalfCloses,
+    Op::PeerMisbehaves,
+    Op::ReaderChanges,
+    Op::Kicks,
+    Op::Inspects,
+    Op::ShardPanics,
+    Op::ShardPauses,
+    Op::SinkMoodChanges,
+    Op::DescriptorsRunOut,
+    Op::ClockJumps,
+    Op::WallJumps,
+    Op::Reconfigures,
+];
+
+#[derive(Debug)]
+pub struct Swarm {
+    pub shards: usize,
+    pub ring_slots: usize,
+    pub names: usize,
+    pub length_ms: u64,
+    pub ops: Vec<Op>,
+    /// Between two of them, in ms.
+    pub pace: u64,
+    pub faults: NetFaults,
+    pub denies: u64,
+    pub late: u64,
+    pub config: Arc<Config>,
+    pub flood: bool,
+    pub big: bool,
+    pub drains: bool,
+    pub pipe: (usize, usize),
+}
+
+impl Swarm {
+    pub fn new(rng: &mut Rng) -> Self {
+        let mut ops = BASIC.to_vec();
+        for op in RARE {
+            if rng.one_in(2) {
+                ops.push(op);
+            }
+        }
+        let rarely = |rng: &mut Rng, n: &[u64]| if rng.one_in(2) { 0 } else { rng.pick(n) };
+        let faults = NetFaults {
+            short_reads: rarely(rng, &[2, 10]),
+            short_writes: rarely(rng, &[2, 10]),
+            failed_accepts: rarely(rng, &[5]),
+            failed_registers: rarely(rng, &[20]),
+            tells_all: rng.one_in(2),
+            late_room: rng.one_in(2),
+        };
+        Self {
+            shards: rng.pick(&[1, 2, 2, 3, 3, 4]),
+            ring_slots: rng.pick(&[4, 16, 64, 1024]),
+            names: rng.pick(&[1, 1, 2, 3]),
+            length_ms: rng.within(1_000, 6_000),
+            ops,
+            pace: rng.pick(&[10, 40, 100]),
+            faults,
+            denies: rarely(rng, &[5]),
+            late: rarely(rng, &[2, 5]),
+            config: Arc::new(config(rng)),
+            flood: rng.one_in(4),
+            big: rng.one_in(3),
+            drains: rng.one_in(2),
+            pipe: (rng.pick(&[2_000, 60_000]), rng.pick(&[1_000, 8_000, 200_000])),
+        }
+    }
+
+    pub fn taste(&self, rng: &mut Rng) -> Taste {
+        let video = !rng.one_in(6);
+        Taste {
+            video,
+            audio: !video || !rng.one_in(4),
+            second_video: video && rng.one_in(4),
+            data: rng.one_in(4),
+            metadata: rng.one_in(2),
+            gop: rng.pick(&[3, 10, 25, 60]),
+            rate: if self.flood && rng.one_in(2) { rng.pick(&[4, 20]) } else { 1 },
+            sloppy: rng.one_in(5),
+            big: self.big && rng.one_in(2),
+            base: rng.pick(&[0, 0, 7_000_000, 3_600_000_000_000]),
+        }
+    }
+}
+
+pub fn config(rng: &mut Rng) -> Config {
+    let ms = Duration::from_millis;
+    let mut limits = Limits::default();
+    limits.handshake_deadline = ms(1_000);
+    limits.request_deadline = ms(1_500);
+    limits.publisher_idle = ms(4_000);
+    limits.close_deadline = ms(500);
+    if rng.one_in(8) {
+        limits.connections = 6;
+    }
+    if rng.one_in(8) {
+        limits.publishers = 2;
+    }
+    if rng.one_in(8) {
+        limits.streams = 2;
+    }
+    if rng.one_in(8) {
+        limits.subscribers_per_stream = 4;
+    }
+    if rng.one_in(8) {
+        limits.host_subscribers = 2;
+    }
+    let gop = GopCache::default();
+    let cache = match rng.below(6) {
+        0 => GopCache::OFF,
+        1 => GopCache { frames: rng.pick(&[5, 30]), ..gop },
+        2 => GopCache { bytes: rng.pick(&[5_000, 50_000]), ..gop },
+        3 => GopCache { age: ms(rng.pick(&[200, 2_000])), ..gop },
+        _ => gop,
+    };
+    let lag = LagPolicy {
+        max_age: ms(rng.pick(&[200, 1_000, 3_000])),
+        max_bytes: rng.pick(&[50_000, 16 * 1024 * 1024]),
+        evict_window: ms(rng.pick(&[1_500, 10_000])),
+        evict_lost: ms(rng.pick(&[1_000, 9_000])),
+    };
+    let merge = match rng.below(4) {
+        0 => Merge::Off,
+        1 => Merge::Window(ms(rng.pick(&[20, 100]))),
+        _ => Merge::AudioRides,
+    };
+    let app = AppSpec::new("*")
+        .gop_cache(cache)
+        .lag(lag)
+        .merge(merge)
+        .republish_grace(ms(rng.pick(&[0, 0, 300, 2_000])))
+        .absent(if rng.one_in(2) { Absent::Refuse } else { Absent::Wait(ms(rng.pick(&[300, 3_000]))) })
+        .conflict(if rng.one_in(2) { Conflict::Refuse } else { Conflict::TakeOver });
+    Config { limits, apps: vec![Arc::new(app)] }
+}
