@@ -68,6 +68,9 @@ impl<E: Env> Shard<E> {
 
     /// A peer was restarted: its rings are new, its streams are gone, and so are its replicas.
     pub(super) fn on_rewire(&mut self, peer: ShardId, link: Link, now: Now) {
+        if !self.mesh.wants(peer, &link) {
+            return;
+        }
         let mut replicas = Vec::new();
         for (_, stream) in &mut self.streams {
             stream.links.retain(|home| *home != peer);

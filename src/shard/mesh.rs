@@ -4,8 +4,10 @@
 //! so two full rings can't wait for each other. While a peer has a backlog no frame overtakes it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::message::{Control, Message, PackedFrame, PeerMessage};
+use crate::clock::Instant;
 use crate::id::ShardId;
 use crate::limits::{CONTROL_BACKLOG_MAX, PEER_RING_SLOTS};
 use crate::ring::{Consumer, Doorbell, Producer, PushError, ring};
@@ -14,13 +16,15 @@ use crate::ring::{Consumer, Doorbell, Producer, PushError, ring};
 pub struct Link {
     pub(crate) tx: Producer<PeerMessage>,
     pub(crate) rx: Consumer<PeerMessage>,
+    /// When it was made, and by whom: of two that cross on their way both shards keep the later.
+    epoch: (Instant, ShardId),
 }
 
 /// Two ends of a new connection between two shards.
-fn link_pair(slots: usize) -> (Link, Link) {
+fn link_pair(slots: usize, epoch: (Instant, ShardId)) -> (Link, Link) {
     let (a_tx, b_rx) = ring(slots);
     let (b_tx, a_rx) = ring(slots);
-    (Link { tx: a_tx, rx: a_rx }, Link { tx: b_tx, rx: b_rx })
+    (Link { tx: a_tx, rx: a_rx, epoch }, Link { tx: b_tx, rx: b_rx, epoch })
 }
 
 /// All connections of one shard, by peer; its own place is empty.
@@ -53,7 +57,7 @@ pub fn mesh_with(doorbells: &[Doorbell], slots: usize) -> Vec<Mesh> {
         doorbells.iter().map(|_| Mesh { peers: doorbells.iter().map(|_| None).collect(), slots, full: 0 }).collect();
     for a in 0..doorbells.len() {
         for b in a + 1..doorbells.len() {
-            let (to_b, to_a) = link_pair(slots);
+            let (to_b, to_a) = link_pair(slots, (Instant::ZERO, ShardId(0)));
             out[a].peers[b] = Some(Peer::new(to_b, doorbells[b].clone()));
             out[b].peers[a] = Some(Peer::new(to_a, doorbells[a].clone()));
         }
@@ -150,12 +154,20 @@ impl Mesh {
         }
     }
 
+    /// Whether a restarted peer's new rings are the newest. Those that it made before this shard was restarted are
+    /// not: it gets newer ones from here.
+    pub(crate) fn wants(&mut self, to: ShardId, link: &Link) -> bool {
+        self.peer(to).is_some_and(|peer| peer.link.epoch < link.epoch)
+    }
+
     /// New rings to all peers, and the far ends to hand to them.
-    pub(crate) fn renew(&mut self) -> Vec<(ShardId, Link)> {
+    pub(crate) fn renew(&mut self, of: ShardId, now: Instant) -> Vec<(ShardId, Link)> {
         let mut far = Vec::new();
         for (index, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
-            let (near, other) = link_pair(self.slots);
+            // Later than the old ones in any case.
+            let made = now.max(peer.link.epoch.0 + Duration::from_nanos(1));
+            let (near, other) = link_pair(self.slots, (made, of));
             *peer = Peer::new(near, peer.doorbell.clone());
             far.push((ShardId(u16::try_from(index).unwrap_or(u16::MAX)), other));
         }

@@ -321,7 +321,7 @@ impl<E: Env> Shard<E> {
             let post = &self.shared.shards[usize::from(self.id.0)];
             let _ = post.send(Command::Drain(until.since(now.mono)));
         }
-        let links = self.mesh.renew();
+        let links = self.mesh.renew(self.id, now.mono);
         let parts = Parts {
             id: self.id,
             env: self.env,
