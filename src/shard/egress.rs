@@ -214,7 +214,7 @@ impl<E: Env> Outlets<'_, E> {
     /// One gathered array of slices for all connections of the cohort.
     fn flush_packets(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
         let (from, head) = (group.edge, log.head());
-        let (mut to, mut visited) = group.under_way.unwrap_or_else(|| (head, 0));
+        let (mut to, mut visited) = group.under_way.unwrap_or((head, 0));
         let Some(mut packets) = group.packets.take() else { return true };
         packets.cover(log, from);
         let mut slices = Slices::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 
-use crate::clock::{Clock, Instant, Now};
+use crate::clock::{Clock, Instant, Now, Wall};
 use crate::net::{Accepted, Network, Ready};
 
 /// What a shard sees of the world. Readiness is edge-triggered: after `WouldBlock` the next change is reported,
@@ -64,6 +64,9 @@ pub struct SystemEnv {
     network: Network,
     clock: Clock,
     random: u64,
+    /// How far the wall clock is ahead of the monotonic one, and when that is looked at again.
+    wall_ahead: u64,
+    wall_due: Instant,
 }
 
 impl SystemEnv {
@@ -72,7 +75,7 @@ impl SystemEnv {
     pub fn new(network: Network, clock: Clock) -> Self {
         // std seeds its hash keys from the operating system.
         let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self { network, clock, random: seed }
+        Self { network, clock, random: seed, wall_ahead: 0, wall_due: Instant::ZERO }
     }
 }
 
@@ -80,7 +83,13 @@ impl Env for SystemEnv {
     type Socket = TcpStream;
 
     fn now(&mut self) -> Now {
-        self.clock.now()
+        let mono = self.clock.instant();
+        if mono >= self.wall_due {
+            let now = self.clock.now();
+            self.wall_ahead = now.wall.0.saturating_sub(now.mono.0);
+            self.wall_due = mono + WALL_AGAIN;
+        }
+        Now { mono, wall: Wall(mono.0 + self.wall_ahead) }
     }
 
     fn instant(&mut self) -> Instant {
@@ -124,3 +133,6 @@ impl Env for SystemEnv {
         z ^ (z >> 31)
     }
 }
+
+/// How old a look at the wall clock may be: whoever steps it sees it in the records soon enough.
+const WALL_AGAIN: Duration = Duration::from_millis(100);

@@ -35,7 +35,7 @@ pub(crate) fn h264_aac() -> &'static Media {
 /// The same with a single keyframe in 12 s: who does not start from the cache waits for ever.
 pub(crate) fn h264_aac_one_keyframe() -> &'static Media {
     static MEDIA: OnceLock<Media> = OnceLock::new();
-    MEDIA.get_or_init(|| encode(Tool::Ffmpeg, "h264-aac-long", 12, &format!("{H264} -g 999 -keyint_min 999 {AAC}")))
+    MEDIA.get_or_init(|| encode(Tool::Ffmpeg, "h264-aac-long", 30, &format!("{H264} -g 999 -keyint_min 999 {AAC}")))
 }
 
 /// H.265 and AAC.

@@ -128,7 +128,7 @@ impl Book {
 
     /// Sessions that were told to have begun and not to have ended.
     pub fn open_sessions(&self) -> Vec<String> {
-        let connections = self.connections.iter().map(|(id, _)| format!("connection {id:x?}"));
+        let connections = self.connections.keys().map(|id| format!("connection {id:x?}"));
         let publishes = self.publishes.iter().map(|(generation, who)| format!("publish {generation} of {who:x?}"));
         let plays = self.plays.iter().filter(|(_, count)| **count != 0);
         connections.chain(publishes).chain(plays.map(|(play, count)| format!("{count} plays of {play:x?}"))).collect()
@@ -189,12 +189,14 @@ impl Book {
         }
         match (fact.kind, connection) {
             (FactKind::ConnectionOpen, Some(id)) => {
-                if self.connections.insert(id, 1).is_some() {
+                let before = self.connections.insert(id, 1);
+                if before.is_some() {
                     self.trouble(format!("connection {id:?} opened twice"));
                 }
             }
             (FactKind::ConnectionClose, Some(id)) => {
-                if self.connections.remove(&id).is_none() {
+                let open = self.connections.remove(&id);
+                if open.is_none() {
                     self.trouble(format!("connection {id:?} closed without having been opened, or twice"));
                 }
             }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use parking_lot::Mutex;
 use shardcast::clock::Now;
 use shardcast::extension::{FrameSink, FrameSource, SinkVerdict, SourcePoll};
-use shardcast::id::{ConnectionId, StreamKey};
+use shardcast::id::ConnectionId;
 use shardcast::media::Frame;
 use shardcast::protocol::PlayOptions;
 use shardcast::reason::Reason;
@@ -65,10 +65,6 @@ impl HostPublisher {
         let post = post.clone();
         let frames = Some(tx);
         Self { connection, encoder, frames, events, reply, post, live: false, held: None, retry_at: 0, over }
-    }
-
-    pub fn is_live(&self) -> bool {
-        self.live && !self.over
     }
 
     pub fn due(&self, now: u64) -> u64 {
@@ -399,9 +395,6 @@ impl Drop for Feed {
 }
 
 pub struct SourceHandle {
-    pub connection: ConnectionId,
-    pub key: StreamKey,
-    pub publisher: u32,
     pub state: Arc<Mutex<SourceState>>,
 }
 
@@ -412,7 +405,7 @@ impl SourceHandle {
         let state = Arc::new(Mutex::new(SourceState::default()));
         let (reply, _) = bounded(1);
         let source = Box::new(Feed { encoder, state: Arc::clone(&state) });
-        let _ = post.send(Command::Source(Box::new(RunSource { key: key.clone(), connection, source, reply })));
-        Self { connection, key, publisher, state }
+        let _ = post.send(Command::Source(Box::new(RunSource { key, connection, source, reply })));
+        Self { state }
     }
 }

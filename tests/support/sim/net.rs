@@ -124,7 +124,7 @@ impl Pipe {
     }
 
     fn next_arrival(&self) -> Option<u64> {
-        self.flight.front().map(|(at, _)| *at).or(self.fin_at.filter(|_| !self.eof))
+        self.flight.front().map(|(at, _)| *at).or_else(|| self.fin_at.filter(|_| !self.eof))
     }
 
     fn has_news(&self) -> bool {

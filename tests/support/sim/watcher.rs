@@ -29,8 +29,6 @@ pub struct Watcher {
     /// Gaps are marked.
     marks: bool,
     carries_data: bool,
-    /// Decoding times are exact, not in milliseconds.
-    exact_times: bool,
     publisher: Option<u32>,
     /// The last frame that came in order.
     last: Option<usize>,
@@ -86,7 +84,6 @@ impl Watcher {
             book: book.clone(),
             marks: true,
             carries_data: true,
-            exact_times: true,
             publisher: None,
             last: None,
             fresh: true,
@@ -110,13 +107,6 @@ impl Watcher {
     pub fn unmarked(mut self, carries_data: bool) -> Self {
         self.marks = false;
         self.carries_data = carries_data;
-        self
-    }
-
-    /// Its protocol counts milliseconds.
-    #[must_use]
-    pub fn coarse(mut self) -> Self {
-        self.exact_times = false;
         self
     }
 
@@ -285,7 +275,7 @@ impl Watcher {
 
     fn check_media(&mut self, publisher: &Publisher, number: u32, position: usize, seen: Seen) -> Result<(), String> {
         let placed = publisher.placed[position];
-        let same = |a: i64, b: i64| if self.exact_times { a == b } else { (a - b).abs() <= 1_000_000 };
+        let same = |a: i64, b: i64| a == b;
         let at_home = publisher.home == Some(self.shard);
         let moved = if at_home || !self.succeeds { 0 } else { seen.dts - placed.dts };
         if !same(placed.dts + moved, seen.dts) || !same(placed.pts + moved, seen.pts) {
