@@ -249,6 +249,8 @@ impl World {
         match what {
             1 => self.clients[at].say_garbage(),
             2 => self.clients[at].say(Say::Explode, 0, &[]),
+            // RTMP knows no such word.
+            _ if self.clients[at].tongue.is_rtmp() => self.clients[at].close(),
             _ => {
                 self.clients[at].say(Say::Bye, 0, &[]);
                 // What it would send behind that is for nobody.
