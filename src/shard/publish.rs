@@ -104,6 +104,8 @@ impl<E: Env> Shard<E> {
         self.end_links(index, reason, now);
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.subscribers == 0 {
+            // No grace for nobody: whoever joins while the slot is still needed waits on terms of its own.
+            stream.source = Source::Absent { until: Instant::FAR, reason };
             self.forget_if_idle(index);
             return;
         }
