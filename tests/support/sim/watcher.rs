@@ -229,7 +229,7 @@ impl Watcher {
         if !self.fresh {
             let from = self.last.map_or(0, |last| last + 1);
             let between = publisher.placed.get(from..position).unwrap_or_default();
-            if in_order && !between.iter().any(|frame| self.must_get(frame)) {
+            if in_order && (!between.iter().any(|frame| self.must_get(frame)) || self.only_tracks_pause(between)) {
                 self.last = Some(position);
             } else if self.marks {
                 return Err(format!("configuration at {position} behind {:?} without a gap", self.last));
@@ -262,7 +262,7 @@ impl Watcher {
         let configs = between.iter().filter(|f| f.kind == FrameKind::Config && self.must_get(f)).count() as u64;
         let gap = std::mem::take(&mut self.gap);
         if !self.marks {
-            if !self.fresh && left_out + configs > 0 {
+            if !self.fresh && left_out + configs > 0 && !self.only_tracks_pause(between) {
                 self.begin();
             }
             return Ok(());
@@ -326,6 +326,20 @@ impl Watcher {
             FrameKind::Data => self.carries_data,
             FrameKind::Config | FrameKind::Key | FrameKind::Audio => true,
         }
+    }
+
+    /// Whether a hole without a mark is nothing but deltas of further video tracks, which waited for a keyframe on
+    /// their way to this shard: they go on at one, and the others were not touched.
+    fn only_tracks_pause(&mut self, between: &[Placed]) -> bool {
+        let hole: Vec<&Placed> = between.iter().filter(|frame| self.must_get(frame)).collect();
+        let further = |frame: &&Placed| frame.kind == FrameKind::Delta && frame.track != 0;
+        if self.marks || !hole.iter().all(further) {
+            return false;
+        }
+        for frame in hole {
+            self.keyed &= !(1 << frame.track);
+        }
+        true
     }
 
     fn carries(&self, track: u8) -> bool {

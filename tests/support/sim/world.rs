@@ -335,16 +335,19 @@ impl World {
         for sink in &self.sinks {
             sink.state.lock().mood = SinkMood::Takes;
         }
-        self.live_for(1_000, false)?;
-        for client in &mut self.clients {
-            if let Some(encoder) = &mut client.encoder {
-                encoder.want_key();
+        // Twice, since somebody may join late who had to wait for the porter.
+        for ms in [1_000, 1_500] {
+            self.live_for(ms, false)?;
+            for client in &mut self.clients {
+                if let Some(encoder) = &mut client.encoder {
+                    encoder.want_key();
+                }
+            }
+            for publisher in &mut self.publishers {
+                publisher.encoder.want_key();
             }
         }
-        for publisher in &mut self.publishers {
-            publisher.encoder.want_key();
-        }
-        self.live_for(2_500, false)?;
+        self.live_for(1_000, false)?;
         self.silence();
         self.live_for(1_000, false)?;
         self.check_edges()
