@@ -6,6 +6,7 @@ mod access;
 mod delivery;
 mod ends;
 mod failure;
+mod hang;
 mod lag;
 mod limits;
 mod operations;
