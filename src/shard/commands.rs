@@ -153,7 +153,7 @@ impl<E: Env> Shard<E> {
                 if let Some((slot, connection)) = slot {
                     (None, connection.cold.who.clone(), Err(slot))
                 } else if let Some(place) = self.place_of(*id) {
-                    let stream = self.places.get(place).and_then(|entry| self.streams.get(entry.stream));
+                    let stream = self.places.get(place).and_then(|entry| self.streams.get(entry.stream()));
                     let (Some(stream), Some(who)) = (stream, self.who_of(*id, place)) else { return false };
                     let fact = Fact::new(FactKind::Kick, now, self.id).stream(&stream.key).who(&who);
                     self.tell(fact.reason(Reason::Kicked));

@@ -367,7 +367,8 @@ impl<E: Env> Shard<E> {
             }
         }
         for (place, entry) in &self.places {
-            if let (Some(who), Some(stream)) = (self.who_of(entry.connection, place), self.streams.get(entry.stream))
+            if let (Some(who), Some(stream)) =
+                (self.who_of(entry.connection, place), self.streams.get(entry.stream()))
             {
                 let fact = ended(FactKind::PlayEnd).stream(&stream.key).who(&who);
                 facts.push(fact.totals(0, now.mono.since(entry.started)));
@@ -540,7 +541,7 @@ impl<E: Env> Shard<E> {
     /// Who is behind a subscriber's place.
     fn who_of(&self, connection: ConnectionId, place: usize) -> Option<Who> {
         let entry = self.places.get(place)?;
-        let sub = self.streams.get(entry.stream)?.groups.get(entry.group)?.subs.get(entry.index)?;
+        let sub = self.streams.get(entry.stream())?.groups.get(entry.group())?.subs.get(entry.index())?;
         match sub.target {
             group::Target::Connection(slot) => self.connections.get(slot).map(|c| c.cold.who.clone()),
             group::Target::Host(host) => self.hosts.get(host).map(|end| end.who.clone()),
