@@ -172,6 +172,7 @@ impl<E: Env> Shard<E> {
                 }
             }
         }
+        stream.log.sweep();
         stream.dirty = !done;
         if later < Instant::FAR {
             self.arm_stream(index, later);
