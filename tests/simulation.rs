@@ -103,6 +103,6 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Without being told otherwise.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 /// Enough to see that something is wrong.
 const FAILURES_MOST: usize = 20;

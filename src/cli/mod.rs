@@ -73,7 +73,8 @@ Examples:
   shardcast serve --config shardcast.toml
 
 Exit codes:
-  0 done, 1 it was not possible, 2 wrong arguments or configuration, 130 stopped at once";
+  0 done, 1 it was not possible, 2 wrong arguments or configuration, 70 a shard hangs (router.exit_on_hang),
+  130 stopped at once";
 
 #[cfg(test)]
 mod tests {

@@ -31,6 +31,7 @@ impl Reload {
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),
             ("router.drain", running.drain != read.drain),
+            ("router.exit_on_hang", running.exit_on_hang != read.exit_on_hang),
             ("listen.rtmp", running.rtmp != read.rtmp),
             // The channel and the receivers are made at the start.
             ("limits.events", running.limits.events != read.limits.events),

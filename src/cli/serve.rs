@@ -10,6 +10,7 @@ use std::time::Duration;
 use shardcast::Router;
 use shardcast::audit::FileSink;
 use shardcast::extension::AllowAll;
+use shardcast::fact::FactKind;
 use shardcast::protocol::rtmp::Rtmp;
 use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -166,7 +167,7 @@ impl Server {
             builder = builder.audit(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
         }
         let router = builder.start().map_err(Failure::runtime)?;
-        let logger = Logger::start(router.events())
+        let logger = Logger::start(router.events(), config.exit_on_hang)
             .map_err(|error| Failure::runtime(format!("cannot start a thread: {error}")))?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
@@ -214,7 +215,7 @@ struct Logger {
 }
 
 impl Logger {
-    fn start(events: Events) -> std::io::Result<Self> {
+    fn start(events: Events, exit_on_hang: bool) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("shardcast-log".into()).spawn(move || {
@@ -223,6 +224,9 @@ impl Logger {
                 let last = stopped.load(Ordering::SeqCst);
                 while let Some(fact) = events.try_recv() {
                     log::tell(&fact);
+                    if exit_on_hang && fact.kind == FactKind::ShardStall {
+                        std::process::exit(EXIT_HANGING);
+                    }
                 }
                 let missed = events.take_missed();
                 if missed > 0 {
@@ -254,6 +258,9 @@ fn drain(text: &str) -> Result<Duration, String> {
 }
 
 const EXIT_AT_ONCE: i32 = 130;
+
+/// EX_SOFTWARE of sysexits.h.
+const EXIT_HANGING: i32 = 70;
 
 /// How often facts are taken to be logged: a shard that tells one never wakes this thread.
 const LOG_EVERY: Duration = Duration::from_millis(100);

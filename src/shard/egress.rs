@@ -101,6 +101,8 @@ impl<E: Env> Shard<E> {
             policy.max_age = age;
         }
         let group = &mut stream.groups[group_index];
+        // What waited for company was not late for that.
+        policy.max_age += group.hold();
         let sub = &mut group.subs[index];
         sub.queued = false;
         if sub.paused {

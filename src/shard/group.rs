@@ -251,7 +251,7 @@ impl Group {
         if self.under_way.is_some() || self.format == Format::Frames {
             return Ok(());
         }
-        let hold = match self.merge {
+        match self.merge {
             Merge::Off => return Ok(()),
             Merge::AudioRides => {
                 let alone = !log.has_video();
@@ -260,13 +260,21 @@ impl Group {
                 if alone || video {
                     return Ok(());
                 }
-                AUDIO_RIDES_AT_MOST
             }
-            Merge::Window(window) => window,
-        };
+            Merge::Window(_) => {}
+        }
         let Some(oldest) = log.frame(self.edge) else { return Ok(()) };
-        let at = oldest.origin + hold;
+        let at = oldest.origin + self.hold();
         if at <= now { Ok(()) } else { Err(at) }
+    }
+
+    /// How long frames may wait for others to leave with.
+    pub(crate) const fn hold(&self) -> Duration {
+        match self.merge {
+            Merge::Off => Duration::ZERO,
+            Merge::AudioRides => AUDIO_RIDES_AT_MOST,
+            Merge::Window(window) => window,
+        }
     }
 }
 

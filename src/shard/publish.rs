@@ -104,6 +104,8 @@ impl<E: Env> Shard<E> {
         self.end_links(index, reason, now);
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.subscribers == 0 {
+            // No grace for nobody: whoever joins while the slot is still needed waits on terms of its own.
+            stream.source = Source::Absent { until: Instant::FAR, reason };
             self.forget_if_idle(index);
             return;
         }
@@ -248,6 +250,10 @@ impl<E: Env> Shard<E> {
     pub(super) fn forget_if_idle(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index) else { return };
         if !stream.is_idle() {
+            if stream.subscribers == 0 && stream.home().is_none() {
+                // The slot is still needed, but what is in it is for nobody who comes now.
+                restart_readers(&mut self.streams[index], &mut self.places);
+            }
             return;
         }
         let stream = self.streams.remove(index);

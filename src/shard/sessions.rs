@@ -54,7 +54,10 @@ impl<E: Env> Shard<E> {
         }
         self.carry_out(slot, now);
         match result {
-            Ok(()) => self.flush(slot, now),
+            Ok(()) => {
+                self.flush(slot, now);
+                self.arm_connection(slot, now);
+            }
             Err(reason) => self.close_quietly(slot, reason, now),
         }
     }

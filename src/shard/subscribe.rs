@@ -143,6 +143,13 @@ impl<E: Env> Shard<E> {
     /// Finds the stream, or where it is, and joins it; the subscriber's place.
     fn subscribe(&mut self, key: &StreamKey, joiner: Joiner, now: Now) -> Result<usize, Reason> {
         let spec = Arc::clone(self.config.app(key.app()).ok_or(Reason::UnknownApp)?);
+        if let Some(index) = self.by_key.get(key).copied()
+            && let Some(generation) = self.streams[index].home().map(|home| home.generation)
+            && self.shared.directory.locate(key) != Located::Live(self.id, generation)
+        {
+            // The name was taken over, and word of that is under way: nobody joins what is over.
+            self.on_taken_over(key, generation, now);
+        }
         let known = self.by_key.get(key).copied();
         if let Some(index) = known {
             // The former publisher's readers may still be served: this one belongs to the next.

@@ -219,7 +219,11 @@ impl Cursor {
             return LagVerdict::Deliver;
         }
         // The newest keyframe, if going there keeps the promise; else the next one that is published.
-        let key = log.latest_key().filter(|key| *key > self.next && log.age(*key, now) <= policy.max_age);
+        let key = log.latest_key().filter(|key| *key >= self.next && log.age(*key, now) <= policy.max_age);
+        if key == Some(self.next) {
+            // It stands there, with more bytes before it than it may have: the next keyframe would be no smaller.
+            return LagVerdict::Deliver;
+        }
         let target = key.unwrap_or_else(|| log.head());
         let lost = log.age(self.next.max(log.tail()), now).saturating_sub(log.age(target, now));
         self.skips = self.skips.saturating_add(1);
@@ -441,6 +445,21 @@ mod tests {
             assert_eq!(cursor.settle(&log, &policy(), Instant(4)), LagVerdict::Deliver);
             assert_eq!((cursor.next(), cursor.gap(), cursor.skipped), (1, 0, 0), "{cache:?}");
         }
+    }
+
+    #[test]
+    fn a_keyframe_larger_than_the_bound_of_bytes_is_delivered() {
+        let mut log = log();
+        let policy = LagPolicy { max_bytes: 0, ..policy() };
+        video(&mut log, true, Instant(0), TrackId::VIDEO);
+        let mut cursor = Cursor::join(&log, Start::Instant, &policy, Instant(0));
+        cursor.catch_up(log.head(), log.head());
+        let key = video(&mut log, true, Instant(1), TrackId::VIDEO);
+        assert_eq!(cursor.settle(&log, &policy, Instant(1)), LagVerdict::Deliver);
+        assert_eq!((cursor.next(), cursor.take_gap()), (key, 0));
+        video(&mut log, true, Instant(2), TrackId::VIDEO);
+        assert_eq!(cursor.settle(&log, &policy, Instant(2)), LagVerdict::Deliver);
+        assert_eq!(cursor.take_gap(), 1, "but one that is not the newest is skipped");
     }
 
     #[test]

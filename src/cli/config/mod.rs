@@ -30,7 +30,7 @@ pub(crate) use reader::Problem;
 pub(crate) use units::{parse_duration, show_duration};
 
 use reader::{Problems, Section};
-use units::{duration, list, shown, text};
+use units::{duration, list, shown, text, yes_or_no};
 
 /// The whole configuration of a server.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct ServerConfig {
     pub(crate) idle: Idle,
     /// How long a stop lets sessions end.
     pub(crate) drain: Duration,
+    /// A shard that does not finish its turn ends the program, so that whoever supervises it starts it anew.
+    pub(crate) exit_on_hang: bool,
     pub(crate) rtmp: Vec<SocketAddr>,
     pub(crate) limits: Limits,
     /// At least one.
@@ -230,6 +232,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     let shards = router.take("shards", shards).flatten();
     let idle = router
         .take("idle", |value| text(value)?.parse::<Idle>().map_err(|text| format!("{text}, not {}", shown(value))));
+    let exit_on_hang = router.take("exit_on_hang", yes_or_no).unwrap_or(false);
     let drain = router.take("drain", duration(Duration::ZERO..=Duration::from_secs(3600)));
     router.finish();
     let mut listen = root.section("listen");
@@ -243,6 +246,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         shards,
         idle: idle.unwrap_or(Idle::Park),
         drain: drain.unwrap_or(Duration::from_secs(10)),
+        exit_on_hang,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,
         apps,

@@ -3,12 +3,15 @@
 //! A refusal always says, in its description, what the person at the other end can do about it; then the
 //! connection ends, in order.
 
+use std::time::Duration;
+
 use super::address::{Address, play_options};
 use super::amf::Value;
 use super::message::{Command, STREAM_BEGIN, STREAM_EOF};
 use super::packetizer::{CHUNK_SIZE, Format};
 use super::publish::Publishing;
 use super::session::{Connection, Stream, StreamState, Turn, WINDOW_BYTES};
+use crate::clock::Instant;
 use crate::id::NameError;
 use crate::limits::Limit;
 use crate::protocol::{Output, PlayRequest, PublishRequest, StreamHandle};
@@ -138,7 +141,7 @@ impl Connection {
 
     fn publish(&mut self, turn: &mut Turn<'_>, id: u32, command: &Command) -> Result<(), Reason> {
         let misuse = match self.stream(id).map(|s| &s.state) {
-            Some(StreamState::Created | StreamState::Over) => None,
+            Some(StreamState::Created | StreamState::Ending { .. } | StreamState::Over) => None,
             Some(StreamState::Publishing(_) | StreamState::AskedToPublish) => Some("rtmp.publish_twice"),
             Some(StreamState::Playing | StreamState::AskedToPlay { .. }) => Some("rtmp.publish_while_playing"),
             None => Some("rtmp.no_such_stream"),
@@ -165,7 +168,9 @@ impl Connection {
 
     fn play(&mut self, turn: &mut Turn<'_>, id: u32, command: &Command) -> Result<(), Reason> {
         let misuse = match self.stream(id).map(|s| &s.state) {
-            Some(StreamState::Created | StreamState::Over | StreamState::Playing) => None,
+            Some(StreamState::Created | StreamState::Ending { .. } | StreamState::Over | StreamState::Playing) => {
+                None
+            }
             Some(StreamState::Publishing(_) | StreamState::AskedToPublish) => Some("rtmp.play_while_publishing"),
             Some(StreamState::AskedToPlay { .. }) => Some("rtmp.play_twice"),
             None => Some("rtmp.no_such_stream"),
@@ -272,9 +277,31 @@ impl Connection {
     /// The stream that is played has ended. FFmpeg and librtmp end at the status, GStreamer at the event.
     pub(super) fn ended(&mut self, turn: &mut Turn<'_>, id: StreamHandle, reason: Reason) {
         let Some(StreamState::Playing) = self.stream(id).map(|s| &s.state) else { return };
-        self.end_of_play(turn, id, reason);
-        self.set_state(id, StreamState::Over);
-        self.close_if_unused(turn, reason);
+        self.set_state(id, StreamState::Ending { at: turn.now.mono + FAREWELL, reason });
+    }
+
+    /// When the next player is to be told the end.
+    pub(super) fn next_farewell(&self) -> Option<(Instant, Reason)> {
+        let ending = self.streams.iter().filter_map(|stream| match stream.state {
+            StreamState::Ending { at, reason } => Some((at, reason)),
+            _ => None,
+        });
+        ending.min_by_key(|(at, _)| *at)
+    }
+
+    /// The time to take in the last frames is over: the players are told the end.
+    pub(super) fn deadline(&mut self, turn: &mut Turn<'_>) {
+        for index in 0..self.streams.len() {
+            let Some(Stream { id, state: StreamState::Ending { at, reason } }) = self.streams.get(index) else {
+                continue;
+            };
+            let (id, at, reason) = (*id, *at, *reason);
+            if at <= turn.now.mono {
+                self.end_of_play(turn, id, reason);
+                self.set_state(id, StreamState::Over);
+                self.close_if_unused(turn, reason);
+            }
+        }
     }
 
     /// The router has ended a publish.
@@ -299,7 +326,7 @@ impl Connection {
             let Some(Stream { id, state }) = self.streams.get(index) else { break };
             let id = *id;
             match state {
-                StreamState::Playing => self.end_of_play(turn, id, reason),
+                StreamState::Playing | StreamState::Ending { .. } => self.end_of_play(turn, id, reason),
                 StreamState::Publishing(_) | StreamState::AskedToPublish => {
                     self.status(turn, id, ERROR, publish_code(reason), &sentence(reason));
                 }
@@ -346,7 +373,7 @@ impl Connection {
                 stream.state = state;
                 false
             }
-            StreamState::Over => false,
+            StreamState::Ending { .. } | StreamState::Over => false,
         }
     }
 
@@ -432,3 +459,7 @@ fn capital(text: &str) -> String {
 fn whole(number: f64) -> Option<u32> {
     (0.0..=4_294_967_295.0).contains(&number).then_some(number as u32)
 }
+
+/// From the last frame to the word that it was the last. GStreamer's rtmp2src forgets the frame that it has and has not
+/// handed on yet when it hears of the end.
+const FAREWELL: Duration = Duration::from_millis(200);

@@ -105,6 +105,11 @@ pub(super) struct Stream {
 
 /// What a stream is used for.
 pub(super) enum StreamState {
+    /// What it played has ended; the player is told so when it has taken in the last frames.
+    Ending {
+        at: Instant,
+        reason: Reason,
+    },
     /// Nothing yet.
     Created,
     /// A publish waits for its answer.
@@ -173,8 +178,9 @@ impl RtmpSession {
             Input::Ended(handle, reason) => connection.ended(&mut turn, handle, reason),
             Input::Unpublished(handle, reason) => connection.unpublished(&mut turn, handle, reason),
             Input::Closing(reason) => connection.closing(&mut turn, reason),
-            // RTMP can't ask for a keyframe, and has no deadlines of its own.
-            Input::KeyframeWanted(_) | Input::Deadline | Input::Bytes(_) => {}
+            Input::Deadline => connection.deadline(&mut turn),
+            // RTMP can't ask for a keyframe.
+            Input::KeyframeWanted(_) | Input::Bytes(_) => {}
         }
         self.pump(now)
     }
@@ -197,7 +203,10 @@ impl Session for RtmpSession {
     }
 
     fn deadline(&self) -> Option<(Instant, Reason)> {
-        None
+        match &self.phase {
+            Phase::Open(connection) => connection.next_farewell(),
+            Phase::Handshake(_) => None,
+        }
     }
 }
 

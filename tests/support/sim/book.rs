@@ -102,11 +102,6 @@ impl Book {
         u32::try_from(self.publishers.len() - 1).expect("few publishers")
     }
 
-    /// The generation of the first publisher of a name.
-    pub fn first_life(&self, key: &StreamKey) -> Option<u64> {
-        self.publishers.iter().filter(|p| p.key == *key).filter_map(|p| p.generation).min()
-    }
-
     pub fn sent(&mut self, publisher: u32, sent: Sent) {
         self.publishers[publisher as usize].sent.push(sent);
     }

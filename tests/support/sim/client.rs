@@ -9,7 +9,7 @@ use shardcast::reason::Reason;
 use super::book::{BookRef, Source};
 use super::encoder::Encoder;
 use super::net::{NetRef, peer_address};
-use super::proto::{Heard, Note, Say, WITHOUT_DATA, hear, say, say_frame};
+use super::proto::{Heard, Note, Say, Tongue, WITHOUT_DATA};
 use super::rng::Rng;
 use super::watcher::{Seen, Watcher};
 
@@ -29,6 +29,7 @@ pub struct Client {
     pub shard: u16,
     net: NetRef,
     book: BookRef,
+    pub tongue: Box<dyn Tongue>,
     outbox: BytesMut,
     inbox: BytesMut,
     pub encoder: Option<Encoder>,
@@ -48,12 +49,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(net: &NetRef, book: &BookRef, conn: usize, shard: u16, rng: Rng) -> Self {
+    pub fn new(net: &NetRef, book: &BookRef, tongue: Box<dyn Tongue>, conn: usize, shard: u16, rng: Rng) -> Self {
         Self {
             conn,
             shard,
             net: net.clone(),
             book: book.clone(),
+            tongue,
             outbox: BytesMut::new(),
             inbox: BytesMut::new(),
             encoder: None,
@@ -91,12 +93,16 @@ impl Client {
         self.say(Say::Play, handle, &rest);
         let name = format!("player {}.{handle}", self.conn);
         let carries_data = u32::from(flavour) != WITHOUT_DATA;
-        self.plays.insert(handle, Watcher::new(&self.book, name, key, self.shard).unmarked(carries_data));
+        let mut watcher = Watcher::new(&self.book, name, key, self.shard).unmarked(carries_data);
+        if self.tongue.is_rtmp() {
+            watcher = watcher.over_rtmp();
+        }
+        self.plays.insert(handle, watcher);
     }
 
     pub fn say(&mut self, what: Say, handle: u32, rest: &[u8]) {
         self.book.lock().trace(|| format!("peer {}: says {what:?} {handle}", self.conn));
-        say(&mut self.outbox, what, handle, rest);
+        self.tongue.say(&mut self.outbox, what, handle, rest);
     }
 
     pub fn say_garbage(&mut self) {
@@ -188,7 +194,7 @@ impl Client {
             while self.outbox.len() < OUTBOX_MOST
                 && let Some(frame) = encoder.next(now)
             {
-                say_frame(&mut self.outbox, 0, &frame);
+                self.tongue.frame(&mut self.outbox, &frame);
             }
         }
         if !self.outbox.is_empty() {
@@ -216,7 +222,7 @@ impl Client {
             self.net.borrow_mut().client_read(self.conn, most, &mut self.inbox);
         }
         loop {
-            match hear(&mut self.inbox) {
+            match self.tongue.hear(&mut self.inbox, &mut self.outbox) {
                 Ok(Some(heard)) => self.take(heard),
                 Ok(None) => return,
                 Err(what) => {

@@ -55,6 +55,14 @@ pub struct Taste {
     pub base: i64,
 }
 
+impl Taste {
+    /// What every protocol carries.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        Self { second_video: false, data: false, metadata: false, sloppy: false, ..self }
+    }
+}
+
 impl Encoder {
     pub fn new(book: &BookRef, key: &StreamKey, taste: Taste, now: u64, mut rng: Rng) -> Self {
         let id = book.lock().publisher(key);
@@ -181,6 +189,13 @@ impl Encoder {
     pub fn want_key(&mut self) {
         for track in &mut self.tracks {
             track.owes_key = true;
+        }
+    }
+
+    /// It speaks again, if it had fallen silent.
+    pub fn wake(&mut self, now: u64) {
+        for track in &mut self.tracks {
+            track.next_at = track.next_at.min(now + track.every);
         }
     }
 

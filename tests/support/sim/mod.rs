@@ -13,6 +13,8 @@ pub mod ops;
 pub mod payload;
 pub mod proto;
 pub mod rng;
+#[cfg(feature = "rtmp")]
+pub mod rtmp;
 pub mod swarm;
 pub mod watcher;
 pub mod world;

@@ -139,8 +139,11 @@ impl World {
             return;
         }
         let (key, shard) = (self.any_key(), self.any_shard());
-        let encoder = self.encoder(&key);
-        self.peer(shard).publish(encoder);
+        let rtmp = self.peer(shard).tongue.is_rtmp();
+        let encoder = self.encoder(&key, rtmp);
+        if let Some(client) = self.clients.last_mut() {
+            client.publish(encoder);
+        }
     }
 
     fn host_publishes(&mut self) {
@@ -160,7 +163,7 @@ impl World {
         let live = self.rng.one_in(4);
         let merge = self.rng.pick(&[0, 0, 1, 2, 50]);
         let max_age = self.rng.pick(&[0, 0, 0, 100, 500]);
-        let old = self.any_client().filter(|_| self.rng.one_in(4));
+        let old = self.any_client().filter(|at| self.rng.one_in(4) && !self.clients[*at].tongue.is_rtmp());
         let reading = if self.rng.one_in(6) { self.any_reading() } else { Reading::Fast };
         match old {
             // A second play on one connection, or a publisher that plays.
@@ -246,6 +249,8 @@ impl World {
         match what {
             1 => self.clients[at].say_garbage(),
             2 => self.clients[at].say(Say::Explode, 0, &[]),
+            // RTMP knows no such word.
+            _ if self.clients[at].tongue.is_rtmp() => self.clients[at].close(),
             _ => {
                 self.clients[at].say(Say::Bye, 0, &[]);
                 // What it would send behind that is for nobody.

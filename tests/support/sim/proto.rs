@@ -239,8 +239,42 @@ fn frame(mut body: Bytes, origin: Instant) -> Option<Frame> {
 
 // --- the peer's side -----------------------------------------------------------------------------------------
 
+/// What a peer speaks.
+pub trait Tongue {
+    /// The bytes of a message to the router.
+    fn say(&mut self, out: &mut BytesMut, what: Say, handle: u32, rest: &[u8]);
+
+    /// The bytes of a frame to the router.
+    fn frame(&mut self, out: &mut BytesMut, frame: &Frame);
+
+    /// The next message from the router, if it is whole; what must be answered at once goes to `out`.
+    fn hear(&mut self, inbox: &mut BytesMut, out: &mut BytesMut) -> Result<Option<Heard>, String>;
+
+    /// One stream per connection, one track of each kind, times in milliseconds.
+    fn is_rtmp(&self) -> bool {
+        false
+    }
+}
+
+/// The test's own protocol.
+pub struct PlainTongue;
+
+impl Tongue for PlainTongue {
+    fn say(&mut self, out: &mut BytesMut, what: Say, handle: u32, rest: &[u8]) {
+        say(out, what, handle, rest);
+    }
+
+    fn frame(&mut self, out: &mut BytesMut, frame: &Frame) {
+        say_frame(out, 0, frame);
+    }
+
+    fn hear(&mut self, inbox: &mut BytesMut, _out: &mut BytesMut) -> Result<Option<Heard>, String> {
+        hear(inbox)
+    }
+}
+
 /// The bytes of a message to the router.
-pub fn say(out: &mut BytesMut, what: Say, handle: u32, rest: &[u8]) {
+fn say(out: &mut BytesMut, what: Say, handle: u32, rest: &[u8]) {
     out.put_u32(u32::try_from(4 + rest.len()).expect("messages are small"));
     out.put_u8(what as u8);
     out.put_u32(handle);
@@ -248,7 +282,7 @@ pub fn say(out: &mut BytesMut, what: Say, handle: u32, rest: &[u8]) {
 }
 
 /// The bytes of a frame to the router.
-pub fn say_frame(out: &mut BytesMut, handle: u32, frame: &Frame) {
+fn say_frame(out: &mut BytesMut, handle: u32, frame: &Frame) {
     let mut rest = BytesMut::with_capacity(20 + frame.payload.len());
     rest.put_slice(&[frame.track.0, frame.kind as u8, frame.codec as u8, frame.flags.0]);
     rest.put_i64(frame.dts.0);
@@ -266,7 +300,7 @@ pub enum Heard {
 }
 
 /// The next message from the router, if it is whole.
-pub fn hear(inbox: &mut BytesMut) -> Result<Option<Heard>, String> {
+fn hear(inbox: &mut BytesMut) -> Result<Option<Heard>, String> {
     let Some(first) = inbox.first() else { return Ok(None) };
     match first {
         b'c' if inbox.len() >= 6 => {

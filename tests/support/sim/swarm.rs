@@ -89,6 +89,8 @@ pub struct Swarm {
     pub late: u64,
     pub config: Arc<Config>,
     pub flood: bool,
+    /// Half of the peers speak RTMP.
+    pub rtmp: bool,
     pub big: bool,
     pub drains: bool,
     pub pipe: (usize, usize),
@@ -123,6 +125,7 @@ impl Swarm {
             late: rarely(rng, &[2, 5]),
             config: Arc::new(config(rng)),
             flood: rng.one_in(4),
+            rtmp: rng.one_in(4),
             big: rng.one_in(3),
             drains: rng.one_in(2),
             pipe: (rng.pick(&[2_000, 60_000]), rng.pick(&[1_000, 8_000, 200_000])),

@@ -9,8 +9,7 @@
 //!   that is not the stream's home, configuration that was given again on the way may be counted besides.
 //! * Between two publishers of a name the count is what this shard knows to have been left out of the former.
 //! * A player over a socket gets no marks: a hole must look like a start.
-//! * Decoding times never fall within a track. They are those of the home's log; where another publisher had the name
-//!   before, a shard that is not the home may have moved them behind what its subscribers had seen.
+//! * Decoding times never fall within a track, and are those of the home's log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +28,8 @@ pub struct Watcher {
     /// Gaps are marked.
     marks: bool,
     carries_data: bool,
+    /// It speaks RTMP: the first video and the first audio track, in milliseconds.
+    rtmp: bool,
     publisher: Option<u32>,
     /// The last frame that came in order.
     last: Option<usize>,
@@ -47,8 +48,6 @@ pub struct Watcher {
     pub frames: u64,
     pub gaps: u64,
     pub ended: Option<Reason>,
-    /// The publisher is not the first of the name.
-    succeeds: bool,
     /// It asked for nothing meanwhile.
     pub paused: bool,
 }
@@ -84,6 +83,7 @@ impl Watcher {
             book: book.clone(),
             marks: true,
             carries_data: true,
+            rtmp: false,
             publisher: None,
             last: None,
             fresh: true,
@@ -97,7 +97,6 @@ impl Watcher {
             frames: 0,
             gaps: 0,
             ended: None,
-            succeeds: false,
             paused: false,
         }
     }
@@ -107,6 +106,13 @@ impl Watcher {
     pub fn unmarked(mut self, carries_data: bool) -> Self {
         self.marks = false;
         self.carries_data = carries_data;
+        self
+    }
+
+    /// A player over RTMP.
+    #[must_use]
+    pub fn over_rtmp(mut self) -> Self {
+        self.rtmp = true;
         self
     }
 
@@ -169,7 +175,6 @@ impl Watcher {
         }
         let number = tag.publisher;
         let publisher = &book.publishers[number as usize];
-        self.succeeds = publisher.generation > book.first_life(&self.key);
         if publisher.key != self.key {
             return Err(format!("a frame of {}", publisher.key));
         }
@@ -201,7 +206,7 @@ impl Watcher {
             let rest = &publisher.placed[self.last.map_or(0, |last| last + 1)..];
             let left_out = rest.iter().filter(|frame| self.must_get(frame)).count() as u64;
             let known = publisher.home == Some(self.shard);
-            if self.marks && known && self.gap < left_out {
+            if self.marks && known && self.last.is_some() && self.gap < left_out {
                 return Err(format!("{left_out} frames of publisher {former} left out, but only {} told", self.gap));
             }
         }
@@ -224,7 +229,7 @@ impl Watcher {
         if !self.fresh {
             let from = self.last.map_or(0, |last| last + 1);
             let between = publisher.placed.get(from..position).unwrap_or_default();
-            if in_order && !between.iter().any(|frame| self.must_get(frame)) {
+            if in_order && (!between.iter().any(|frame| self.must_get(frame)) || self.only_tracks_pause(between)) {
                 self.last = Some(position);
             } else if self.marks {
                 return Err(format!("configuration at {position} behind {:?} without a gap", self.last));
@@ -254,10 +259,10 @@ impl Watcher {
             _ => self.must_get(f),
         };
         let left_out = between.iter().filter(counts).count() as u64;
-        let configs = between.iter().filter(|f| f.kind == FrameKind::Config).count() as u64;
+        let configs = between.iter().filter(|f| f.kind == FrameKind::Config && self.must_get(f)).count() as u64;
         let gap = std::mem::take(&mut self.gap);
         if !self.marks {
-            if !self.fresh && left_out + configs > 0 {
+            if !self.fresh && left_out + configs > 0 && !self.only_tracks_pause(between) {
                 self.begin();
             }
             return Ok(());
@@ -275,10 +280,10 @@ impl Watcher {
 
     fn check_media(&mut self, publisher: &Publisher, number: u32, position: usize, seen: Seen) -> Result<(), String> {
         let placed = publisher.placed[position];
-        let same = |a: i64, b: i64| a == b;
-        let at_home = publisher.home == Some(self.shard);
-        let moved = if at_home || !self.succeeds { 0 } else { seen.dts - placed.dts };
-        if !same(placed.dts + moved, seen.dts) || !same(placed.pts + moved, seen.pts) {
+        let tolerance = if self.rtmp { 1_000_000 } else { 0 };
+        // RTMP's audio has one time.
+        let pts = if self.rtmp && seen.kind == FrameKind::Audio { placed.dts } else { placed.pts };
+        if placed.dts.abs_diff(seen.dts) > tolerance || pts.abs_diff(seen.pts) > tolerance {
             return Err(format!("{placed:?} came with other times: {seen:?}"));
         }
         let bit = 1 << seen.track;
@@ -289,7 +294,7 @@ impl Watcher {
             }
             _ => {}
         }
-        let video = |frame: &Placed| matches!(frame.kind, FrameKind::Key);
+        let video = |frame: &Placed| frame.kind == FrameKind::Key && self.carries(frame.track);
         if self.fresh && seen.kind != FrameKind::Key && publisher.placed[..position].iter().any(video) {
             return Err(format!("it starts at frame {position}, which is no keyframe"));
         }
@@ -310,6 +315,9 @@ impl Watcher {
 
     /// Whether a frame has to come once it is this subscriber's turn.
     fn must_get(&self, frame: &Placed) -> bool {
+        if !self.carries(frame.track) {
+            return false;
+        }
         match frame.kind {
             FrameKind::Delta => {
                 let keyed = if self.fresh { self.was_keyed } else { self.keyed };
@@ -318,6 +326,24 @@ impl Watcher {
             FrameKind::Data => self.carries_data,
             FrameKind::Config | FrameKind::Key | FrameKind::Audio => true,
         }
+    }
+
+    /// Whether a hole without a mark is nothing but deltas of further video tracks, which waited for a keyframe on
+    /// their way to this shard: they go on at one, and the others were not touched.
+    fn only_tracks_pause(&mut self, between: &[Placed]) -> bool {
+        let hole: Vec<&Placed> = between.iter().filter(|frame| self.must_get(frame)).collect();
+        let further = |frame: &&Placed| frame.kind == FrameKind::Delta && frame.track != 0;
+        if self.marks || !hole.iter().all(further) {
+            return false;
+        }
+        for frame in hole {
+            self.keyed &= !(1 << frame.track);
+        }
+        true
+    }
+
+    fn carries(&self, track: u8) -> bool {
+        !self.rtmp || track <= 1
     }
 }
 

@@ -22,6 +22,7 @@ use super::encoder::Encoder;
 use super::env::Clocks;
 use super::host::{HostPublisher, HostSubscriber, SinkHandle, SinkMood, SourceHandle};
 use super::net::{Net, NetFaults, NetRef};
+use super::proto::{PlainTongue, Tongue};
 use super::rng::Rng;
 use super::swarm::{Op, Swarm};
 use super::watcher::Watcher;
@@ -221,21 +222,40 @@ impl World {
         ConnectionId(0xffff << 48 | self.next_host)
     }
 
-    pub fn encoder(&mut self, key: &StreamKey) -> Encoder {
-        let taste = self.swarm.taste(&mut self.rng);
+    pub fn encoder(&mut self, key: &StreamKey, rtmp: bool) -> Encoder {
+        let mut taste = self.swarm.taste(&mut self.rng);
+        if rtmp {
+            taste = taste.plain();
+        }
         Encoder::new(&self.book, key, taste, self.now(), self.rng.fork())
     }
 
     /// A peer connects, and says hello.
     pub fn peer(&mut self, shard: usize) -> &mut Client {
         let latency = self.rng.pick(&[10_000, 1_000_000, 30_000_000]);
-        let conn = self.net.borrow_mut().connect(shard, 0, self.swarm.pipe, latency);
+        let (listener, tongue) = self.tongue();
+        let conn = self.net.borrow_mut().connect(shard, listener, self.swarm.pipe, latency);
         let number = u16::try_from(shard).expect("few shards");
-        let mut client = Client::new(&self.net, &self.book, conn, number, self.rng.fork());
+        let mut client = Client::new(&self.net, &self.book, tongue, conn, number, self.rng.fork());
         client.lingers = self.rng.one_in(4);
         client.hello();
         self.clients.push(client);
         self.clients.last_mut().expect("just pushed")
+    }
+
+    #[cfg(feature = "rtmp")]
+    fn tongue(&mut self) -> (usize, Box<dyn Tongue>) {
+        if self.swarm.rtmp && self.rng.one_in(2) {
+            let random = [self.rng.next(), self.rng.next(), self.rng.next(), self.rng.next()];
+            let chunk_size = self.rng.pick(&[1, 128, 4096, 60_000]);
+            return (1, Box::new(super::rtmp::RtmpTongue::new(random, chunk_size)));
+        }
+        (0, Box::new(PlainTongue))
+    }
+
+    #[cfg(not(feature = "rtmp"))]
+    fn tongue(&mut self) -> (usize, Box<dyn Tongue>) {
+        (0, Box::new(PlainTongue))
     }
 
     pub fn options(&mut self) -> PlayOptions {
@@ -264,7 +284,7 @@ impl World {
     }
 
     pub fn host_publish(&mut self, key: &StreamKey, shard: usize, slots: usize) {
-        let (id, encoder) = (self.host_id(), self.encoder(key));
+        let (id, encoder) = (self.host_id(), self.encoder(key, false));
         let post = self.cluster.seats[shard].post.clone();
         self.publishers.push(HostPublisher::new(&self.book, &post, id, encoder, slots));
     }
@@ -278,7 +298,7 @@ impl World {
     }
 
     pub fn run_source(&mut self, key: &StreamKey, shard: usize) {
-        let (id, encoder) = (self.host_id(), self.encoder(key));
+        let (id, encoder) = (self.host_id(), self.encoder(key, false));
         let post = self.cluster.seats[shard].post.clone();
         self.sources.push(SourceHandle::run(&self.book, &post, id, encoder));
     }
@@ -301,6 +321,9 @@ impl World {
         }
         for client in self.clients.iter_mut().filter(|client| !client.over) {
             client.reading = Reading::Fast;
+            if let Some(encoder) = &mut client.encoder {
+                encoder.wake(now);
+            }
             let paused: Vec<u32> = client.plays.iter().filter(|(_, w)| w.paused).map(|(handle, _)| *handle).collect();
             for handle in paused {
                 client.pause(handle, false);
@@ -312,16 +335,19 @@ impl World {
         for sink in &self.sinks {
             sink.state.lock().mood = SinkMood::Takes;
         }
-        self.live_for(1_000, false)?;
-        for client in &mut self.clients {
-            if let Some(encoder) = &mut client.encoder {
-                encoder.want_key();
+        // Twice, since somebody may join late who had to wait for the porter.
+        for ms in [1_000, 1_500] {
+            self.live_for(ms, false)?;
+            for client in &mut self.clients {
+                if let Some(encoder) = &mut client.encoder {
+                    encoder.want_key();
+                }
+            }
+            for publisher in &mut self.publishers {
+                publisher.encoder.want_key();
             }
         }
-        for publisher in &mut self.publishers {
-            publisher.encoder.want_key();
-        }
-        self.live_for(2_500, false)?;
+        self.live_for(1_000, false)?;
         self.silence();
         self.live_for(1_000, false)?;
         self.check_edges()

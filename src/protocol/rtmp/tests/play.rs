@@ -47,6 +47,10 @@ fn ffmpeg_plays() {
 
     peer.replies.clear();
     peer.answer(Input::Ended(1, Reason::Ended)).unwrap();
+    // The player has a moment to take in the last frames.
+    assert!(peer.outputs.is_empty() && peer.replies.is_empty());
+    peer.now.mono = peer.session.deadline().unwrap().0;
+    peer.answer(Input::Deadline).unwrap();
     assert_eq!(peer.replies[0].payload[..2], STREAM_EOF.to_be_bytes());
     assert_eq!(peer.status(), "NetStream.Play.UnpublishNotify");
     assert!(matches!(peer.outputs.pop(), Some(Output::Close(Reason::Ended))));
@@ -190,6 +194,8 @@ fn a_connection_ends_with_the_last_of_its_streams() {
     peer.answer(Input::Ended(1, Reason::Ended)).unwrap();
     assert!(peer.outputs.is_empty());
     peer.answer(Input::Ended(2, Reason::Ended)).unwrap();
+    peer.now.mono = peer.session.deadline().unwrap().0;
+    peer.answer(Input::Deadline).unwrap();
     assert!(matches!(peer.outputs.pop(), Some(Output::Close(Reason::Ended))));
 }
 
