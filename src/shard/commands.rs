@@ -22,7 +22,8 @@ use crate::reason::Reason;
 impl<E: Env> Shard<E> {
     pub(super) fn take_commands(&mut self, now: Now) -> usize {
         let mut work = 0;
-        while work < COMMANDS_PER_TURN {
+        // A look is cheaper than a try, and mostly there is none.
+        while work < COMMANDS_PER_TURN && !self.commands.is_empty() {
             let Ok(command) = self.commands.try_recv() else { break };
             work += 1;
             self.counters.commands += 1;
@@ -153,7 +154,7 @@ impl<E: Env> Shard<E> {
                 if let Some((slot, connection)) = slot {
                     (None, connection.cold.who.clone(), Err(slot))
                 } else if let Some(place) = self.place_of(*id) {
-                    let stream = self.places.get(place).and_then(|entry| self.streams.get(entry.stream));
+                    let stream = self.places.get(place).and_then(|entry| self.streams.get(entry.stream()));
                     let (Some(stream), Some(who)) = (stream, self.who_of(*id, place)) else { return false };
                     let fact = Fact::new(FactKind::Kick, now, self.id).stream(&stream.key).who(&who);
                     self.tell(fact.reason(Reason::Kicked));

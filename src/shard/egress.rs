@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::connection::Connection;
 use super::env::Env;
-use super::group::{Batch, Group, Packets, Place, Slices, Subscriber, Target, for_each_piece, packet_len};
+use super::group::{Batch, Group, Packets, Slices, Subscriber, Target, for_each_piece, packet_len};
 use super::host::HostEnd;
 use super::inspect::Counters;
 use super::mesh::Mesh;
@@ -93,8 +93,8 @@ impl<E: Env> Shard<E> {
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
     pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
         let Some(entry) = self.places.get_mut(place) else { return };
-        let (group_index, index, max_age) = (entry.group, entry.index, entry.max_age);
-        let Some(stream) = self.streams.get_mut(entry.stream) else { return };
+        let (group_index, index, max_age) = (entry.group(), entry.index(), entry.max_age());
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
         let ending = stream.ending.map(|(reason, _)| reason);
         let mut policy = stream.spec.lag;
         if let Some(age) = max_age {
@@ -122,9 +122,9 @@ impl<E: Env> Shard<E> {
             now: now.mono,
         };
         let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
-        sub.step_aside(&mut entry.cursor);
-        let served = out.serve(sub, &mut entry.cursor, group.packets.as_mut(), &stream.log, &policy, edge);
-        sub.step_in(&entry.cursor);
+        let cursor = sub.step_aside(&mut entry.cursor);
+        let served = out.serve(sub, cursor, group.packets.as_mut(), &stream.log, &policy, edge);
+        sub.step_in(&mut entry.cursor);
         match (served, ending) {
             (Served::Edge | Served::Waits, Some(reason)) => out.gone.push((place, reason)),
             (Served::Gone(reason), _) => out.gone.push((place, reason)),
@@ -174,6 +174,7 @@ impl<E: Env> Shard<E> {
                 }
             }
         }
+        stream.log.sweep();
         stream.dirty = !done;
         if later < Instant::FAR {
             self.arm_stream(index, later);
@@ -192,11 +193,11 @@ impl<E: Env> Shard<E> {
     }
 
     fn tell_skip(&mut self, skip: Skip, now: Now) {
-        let Some(Place { stream, connection, .. }) = self.places.get(skip.place).cloned() else { return };
-        let Some(stream) = self.streams.get(stream) else { return };
+        let Some(entry) = self.places.get(skip.place) else { return };
+        let Some(stream) = self.streams.get(entry.stream()) else { return };
         let mut fact = Fact::new(FactKind::Skip, now, self.id).stream(&stream.key).count(skip.frames);
         fact.reason = Some(Reason::Lag);
-        fact.who = self.who_of(connection, skip.place);
+        fact.who = self.who_of(entry.connection, skip.place);
         self.tell(fact);
     }
 }

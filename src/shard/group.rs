@@ -74,34 +74,106 @@ pub(crate) const ASIDE: u64 = u64::MAX;
 const _: () = assert!(size_of::<Subscriber>() <= 64, "a delivery touches one cache line");
 
 impl Subscriber {
-    /// Gives its place back to the cursor: something is to be done that the cohort does not do.
-    pub(crate) const fn step_aside(&mut self, cursor: &mut Cursor) {
-        if self.at != ASIDE {
-            cursor.advance(self.at);
-            self.at = ASIDE;
+    /// Gives its place back to its cursor: something is to be done that the cohort does not do.
+    pub(crate) fn step_aside<'a>(&mut self, cursor: &'a mut Option<Box<Cursor>>) -> &'a mut Cursor {
+        let at = std::mem::replace(&mut self.at, ASIDE);
+        let cursor = cursor.get_or_insert_with(|| Box::new(Cursor::calm(at)));
+        if at != ASIDE {
+            cursor.advance(at);
         }
+        cursor
     }
 
-    /// Takes its place from the cursor, if nothing else is to be known of it.
-    pub(crate) const fn step_in(&mut self, cursor: &Cursor) {
-        self.at = if cursor.is_calm() { cursor.next() } else { ASIDE };
+    /// Takes its place from its cursor, if nothing else is to be known of it.
+    pub(crate) fn step_in(&mut self, cursor: &mut Option<Box<Cursor>>) {
+        if let Some(calm) = cursor.as_ref().filter(|cursor| cursor.is_calm()) {
+            self.at = calm.next();
+            if calm.is_spent() {
+                *cursor = None;
+            }
+        }
     }
 }
 
 /// What is remembered of a subscriber besides the hot record: where that stands, what happened to it, and what its
 /// end will tell.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Place {
-    /// True while the record says [`ASIDE`]; else behind by what the cohort was served.
-    pub(crate) cursor: Cursor,
-    pub(crate) stream: usize,
-    pub(crate) group: usize,
-    pub(crate) index: usize,
+    /// None from when it has caught up until something happens to it. True while the record says [`ASIDE`]; else
+    /// behind by what the cohort was served.
+    pub(crate) cursor: Option<Box<Cursor>>,
+    /// None if it is as the application says.
+    pub(crate) terms: Option<Box<Terms>>,
     pub(crate) connection: ConnectionId,
     pub(crate) started: Instant,
+    stream: u32,
+    group: u32,
+    index: u32,
+}
+
+/// What only few subscribers have of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The farthest that it may be behind.
     pub(crate) max_age: Option<Duration>,
     /// It came before the publisher, and waits until then.
     pub(crate) wait_until: Instant,
+}
+
+const _: () = assert!(size_of::<Subscriber>() + size_of::<Place>() <= 104, "at most 128 bytes, with slack in tables");
+
+impl Place {
+    /// Where a record stands: the stream's slot, its group, and the index there.
+    pub(crate) fn new([stream, group, index]: [usize; 3], connection: ConnectionId, started: Instant) -> Self {
+        let [stream, group, index] = [stream, group, index].map(small);
+        Self { cursor: None, terms: None, connection, started, stream, group, index }
+    }
+
+    pub(crate) const fn stream(&self) -> usize {
+        self.stream as usize
+    }
+
+    pub(crate) const fn group(&self) -> usize {
+        self.group as usize
+    }
+
+    pub(crate) const fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Its record was moved within its group.
+    pub(crate) fn move_to(&mut self, index: usize) {
+        self.index = small(index);
+    }
+
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        self.terms.as_ref().and_then(|terms| terms.max_age)
+    }
+
+    /// Until when it waits for a publisher.
+    pub(crate) fn wait_until(&self) -> Instant {
+        self.terms.as_ref().map_or(Instant::FAR, |terms| terms.wait_until)
+    }
+
+    /// Frames left out in all.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.cursor.as_ref().map_or(0, |cursor| cursor.skipped)
+    }
+
+    /// Frames left out that it was not told of.
+    pub(crate) fn gap(&self) -> u64 {
+        self.cursor.as_ref().map_or(0, |cursor| cursor.gap())
+    }
+}
+
+/// Slots and subscribers of one shard are far fewer than 2^32.
+fn small(index: usize) -> u32 {
+    u32::try_from(index).expect("bounded by the limits of streams and subscribers")
+}
+
+/// How much a full table of `len` grows: by an eighth, since a subscriber is promised not to cost more than 128 bytes.
+pub(crate) const fn growth(len: usize) -> usize {
+    if len < 64 { 8 } else { len / 8 }
 }
 
 /// The frames of the log in one format, by sequence number.

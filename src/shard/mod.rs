@@ -367,7 +367,8 @@ impl<E: Env> Shard<E> {
             }
         }
         for (place, entry) in &self.places {
-            if let (Some(who), Some(stream)) = (self.who_of(entry.connection, place), self.streams.get(entry.stream))
+            if let (Some(who), Some(stream)) =
+                (self.who_of(entry.connection, place), self.streams.get(entry.stream()))
             {
                 let fact = ended(FactKind::PlayEnd).stream(&stream.key).who(&who);
                 facts.push(fact.totals(0, now.mono.since(entry.started)));
@@ -398,39 +399,40 @@ impl<E: Env> Shard<E> {
 
     /// Waits for something to do, as its idle policy says; the time of the turn that follows.
     fn wait(&mut self, busy: bool, last_turn: Instant) -> Now {
-        if !busy && !self.has_work() && !self.is_due(last_turn) {
+        let now = if busy || self.has_work() || self.is_due(last_turn) {
+            self.env.now()
+        } else {
             match self.idle {
-                Idle::Spin => self.spin(Instant::FAR),
-                Idle::SpinThenPark(time) => {
-                    let until = self.env.instant() + time;
-                    self.spin(until);
-                }
+                Idle::Spin => self.spin(None),
+                Idle::SpinThenPark(time) => self.spin(Some(time)),
                 Idle::Park => self.park(),
             }
-        }
-        let now = self.env.now();
+        };
         if now.mono.since(self.looked_at) >= SOCKETS_WAIT_AT_MOST {
             self.look_at_sockets(now.mono);
         }
         now
     }
 
-    /// Looks until there is something to do; at `until` it goes to sleep. Rings are looked at far more often than
-    /// sockets: that costs a few nanoseconds, and no system call stands in the way of what comes meanwhile.
-    fn spin(&mut self, until: Instant) {
+    /// Looks until there is something to do; after `most` it goes to sleep. Rings are looked at far more often than
+    /// sockets: that costs a few nanoseconds, and no system call stands in the way of what comes meanwhile. Nor does
+    /// the clock: a turn that they call for has the time of the last look at the sockets, a microsecond ago.
+    fn spin(&mut self, most: Option<Duration>) -> Now {
+        let mut now = self.env.now();
+        let until = most.map_or(Instant::FAR, |most| now.mono + most);
         loop {
             for _ in 0..LOOKS_AT_RINGS {
                 if self.has_work() {
-                    return;
+                    return now;
                 }
                 std::hint::spin_loop();
             }
-            let now = self.env.instant();
-            self.look_at_sockets(now);
-            if !self.ready.is_empty() || self.is_due(now) || self.wants_retry() {
-                return;
+            now = self.env.now();
+            self.look_at_sockets(now.mono);
+            if !self.ready.is_empty() || self.is_due(now.mono) || self.wants_retry() {
+                return now;
             }
-            if now >= until {
+            if now.mono >= until {
                 return self.park();
             }
         }
@@ -445,10 +447,11 @@ impl<E: Env> Shard<E> {
         self.deadline().is_some_and(|due| due <= now)
     }
 
-    /// Sleeps until something happens: announces it, looks once more, sleeps.
-    fn park(&mut self) {
+    /// Sleeps until something happens: announces it, looks once more, sleeps; the time then.
+    fn park(&mut self) -> Now {
         self.doorbell.announce_sleep();
-        if !self.has_work() {
+        let sleeps = !self.has_work();
+        if sleeps {
             let now = self.env.instant();
             let mut timeout = self.deadline().map(|due| due.since(now));
             if self.wants_retry() {
@@ -456,9 +459,13 @@ impl<E: Env> Shard<E> {
             }
             self.counters.parks += 1;
             self.env.wait(timeout, &mut self.ready);
-            self.looked_at = self.env.instant();
         }
         self.doorbell.awake();
+        let now = self.env.now();
+        if sleeps {
+            self.looked_at = now.mono;
+        }
+        now
     }
 
     /// Rings whom something was pushed to, once.
@@ -540,7 +547,7 @@ impl<E: Env> Shard<E> {
     /// Who is behind a subscriber's place.
     fn who_of(&self, connection: ConnectionId, place: usize) -> Option<Who> {
         let entry = self.places.get(place)?;
-        let sub = self.streams.get(entry.stream)?.groups.get(entry.group)?.subs.get(entry.index)?;
+        let sub = self.streams.get(entry.stream())?.groups.get(entry.group())?.subs.get(entry.index())?;
         match sub.target {
             group::Target::Connection(slot) => self.connections.get(slot).map(|c| c.cold.who.clone()),
             group::Target::Host(host) => self.hosts.get(host).map(|end| end.who.clone()),

@@ -280,9 +280,7 @@ pub(super) fn restart_readers(stream: &mut LocalStream, places: &mut Slab<Place>
             packets.clear(head);
         }
         for sub in &mut group.subs {
-            let cursor = &mut places[sub.place].cursor;
-            sub.step_aside(cursor);
-            cursor.restart(head);
+            sub.step_aside(&mut places[sub.place].cursor).restart(head);
         }
     }
 }

@@ -151,7 +151,7 @@ impl<E: Env> Shard<E> {
             }
             Output::NeedKeyframe(handle) => {
                 if let Some(place) = self.played(slot, handle)
-                    && let Some(stream) = self.places.get(place).map(|place| place.stream)
+                    && let Some(stream) = self.places.get(place).map(super::group::Place::stream)
                 {
                     self.want_keyframe(stream, now);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Shard;
 use super::connection::Play;
 use super::env::Env;
-use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target};
+use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target, Terms, growth};
 use super::host::{HostEnd, HostSubscribe};
 use super::local::Source;
 use super::message::{Attach, Control, HostNote, Message};
@@ -229,17 +229,19 @@ impl<E: Env> Shard<E> {
         let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
         let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
-        let place = self.places.insert(Place {
-            cursor,
-            stream: index,
-            group: group_index,
-            index: group.subs.len(),
-            connection: joiner.connection,
-            started: now.mono,
-            max_age: joiner.options.max_age,
-            wait_until,
-        });
+        let mut entry = Place::new([index, group_index, group.subs.len()], joiner.connection, now.mono);
+        entry.cursor = Some(Box::new(cursor));
+        if joiner.options.max_age.is_some() || wait_until < Instant::FAR {
+            entry.terms = Some(Box::new(Terms { max_age: joiner.options.max_age, wait_until }));
+        }
+        if self.places.len() == self.places.capacity() {
+            self.places.reserve_exact(growth(self.places.len()));
+        }
+        let place = self.places.insert(entry);
         let target = joiner.target;
+        if group.subs.len() == group.subs.capacity() {
+            group.subs.reserve_exact(growth(group.subs.len()));
+        }
         group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
         self.behind.push_back(place);
@@ -256,11 +258,11 @@ impl<E: Env> Shard<E> {
     /// A subscriber is over: it is taken off its stream and told so.
     pub(super) fn end_subscriber(&mut self, place: usize, reason: Reason, now: Now) {
         let Some(entry) = self.places.try_remove(place) else { return };
-        let Some(stream) = self.streams.get_mut(entry.stream) else { return };
-        let group = &mut stream.groups[entry.group];
-        let sub = group.subs.swap_remove(entry.index);
-        if let Some(moved) = group.subs.get(entry.index) {
-            self.places[moved.place].index = entry.index;
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
+        let group = &mut stream.groups[entry.group()];
+        let sub = group.subs.swap_remove(entry.index());
+        if let Some(moved) = group.subs.get(entry.index()) {
+            self.places[moved.place].move_to(entry.index());
         }
         // A flush that is under way starts over: those who have it already are passed over.
         if let Some((_, visited)) = &mut group.under_way {
@@ -277,7 +279,7 @@ impl<E: Env> Shard<E> {
                 self.settle_phase(slot, now);
                 who
             }
-            Target::Host(host) => self.end_host(host, &entry.cursor, reason),
+            Target::Host(host) => self.end_host(host, entry.gap(), reason),
             Target::Sink(mut sink) => {
                 sink.on_end(reason);
                 Some(Who { connection: entry.connection, peer: None, protocol: "host", principal: None })
@@ -295,11 +297,11 @@ impl<E: Env> Shard<E> {
             }
             for kind in kinds.into_iter().flatten() {
                 let fact = Fact::new(kind, now, self.id).stream(&key).who(&who).reason(reason);
-                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(entry.cursor.skipped);
+                let fact = fact.totals(sub.bytes, now.mono.since(entry.started)).count(entry.skipped());
                 self.tell(fact);
             }
         }
-        self.lose_interest_if_unused(entry.stream);
+        self.lose_interest_if_unused(entry.stream());
     }
 
     /// A connection's play is over; whose it was.
@@ -327,10 +329,9 @@ impl<E: Env> Shard<E> {
         self.resume_read(slot);
     }
 
-    fn end_host(&mut self, host: usize, cursor: &Cursor, reason: Reason) -> Option<Who> {
+    fn end_host(&mut self, host: usize, gap: u64, reason: Reason) -> Option<Who> {
         let mut end = self.hosts.try_remove(host)?;
         self.shared.gauges.host_subscribers.fetch_sub(1, Ordering::Relaxed);
-        let gap = cursor.gap();
         if gap > 0 {
             end.skipped.fetch_add(gap, Ordering::Relaxed);
             let _ = end.frames.push(Message::Control(Box::new(HostNote::Gap(gap))));
@@ -345,12 +346,11 @@ impl<E: Env> Shard<E> {
 
     pub(super) fn pause_subscriber(&mut self, place: usize, paused: bool) {
         let Some(entry) = self.places.get_mut(place) else { return };
-        let Some(stream) = self.streams.get_mut(entry.stream) else { return };
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
         let head = stream.log.head();
-        let sub = &mut stream.groups[entry.group].subs[entry.index];
+        let sub = &mut stream.groups[entry.group()].subs[entry.index()];
         sub.paused = paused;
-        sub.step_aside(&mut entry.cursor);
-        entry.cursor.pause(head);
+        sub.step_aside(&mut entry.cursor).pause(head);
     }
 
     /// Takes whoever is left of a former publisher's readers off the stream.
@@ -394,7 +394,7 @@ impl<E: Env> Shard<E> {
             }
             next = next.min(until);
             for sub in stream.groups.iter().flat_map(|group| &group.subs) {
-                let wait_until = self.places[sub.place].wait_until;
+                let wait_until = self.places[sub.place].wait_until();
                 if wait_until <= now.mono {
                     self.gone.push((sub.place, Reason::NotFound));
                 } else {
@@ -466,7 +466,9 @@ impl<E: Env> Shard<E> {
     /// A publisher came: nobody waits any more.
     pub(super) fn waiting_is_over(&mut self, index: usize) {
         for sub in self.streams[index].groups.iter().flat_map(|group| &group.subs) {
-            self.places[sub.place].wait_until = Instant::FAR;
+            if let Some(terms) = &mut self.places[sub.place].terms {
+                terms.wait_until = Instant::FAR;
+            }
         }
     }
 

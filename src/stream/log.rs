@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::spec::GopCache;
 use crate::clock::Instant;
 use crate::limits::TRACKS_MAX;
@@ -32,6 +34,8 @@ pub struct StreamLog {
     video: u16,
     /// Whether anything but configuration was seen.
     media: bool,
+    /// Payloads of frames that are held no more, until the next sweep; at most [`DROPPED_MAX`].
+    dropped: Vec<Bytes>,
     cache: GopCache,
     /// Frames younger than this are kept for those who lag, within the bounds of the cache.
     keep_age: Duration,
@@ -67,6 +71,7 @@ impl StreamLog {
             configs: Vec::new(),
             video: 0,
             media: false,
+            dropped: Vec::new(),
             cache,
             keep_age,
         }
@@ -117,11 +122,18 @@ impl StreamLog {
         while self.tail < self.head {
             self.drop_tail();
         }
+        self.sweep();
         self.key = None;
         self.latest_key = None;
         self.configs.clear();
         self.video = 0;
         self.media = false;
+    }
+
+    /// Lets go of the payloads of frames that are held no more. Another core may have their counters: that is not
+    /// waited for while a frame is on its way.
+    pub fn sweep(&mut self) {
+        self.dropped.clear();
     }
 
     /// The oldest sequence number held.
@@ -273,7 +285,12 @@ impl StreamLog {
 
     fn drop_tail(&mut self) {
         let slot = self.slot(self.tail);
-        self.slots[slot] = None;
+        if let Some(entry) = self.slots[slot].take() {
+            if self.dropped.len() == DROPPED_MAX {
+                self.dropped.clear();
+            }
+            self.dropped.push(entry.frame.payload);
+        }
         self.tail += 1;
     }
 
@@ -316,6 +333,8 @@ impl StreamLog {
 
 /// Slots of a log that has its first frame: an idle stream stays below 8 kB.
 const FIRST_SLOTS: usize = 32;
+/// Payloads that wait for a sweep at most.
+const DROPPED_MAX: usize = 64;
 /// Frames that may be kept for those who lag although the GOP cache is smaller.
 const LAG_FRAMES_MIN: usize = 1024;
 /// Bytes that may be kept for those who lag although the GOP cache is smaller.

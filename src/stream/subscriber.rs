@@ -28,6 +28,8 @@ pub struct Cursor {
     awaiting: u16,
     position: Position,
     started: bool,
+    /// It was calm before, and was put aside.
+    again: bool,
     /// A joiner that was given an old GOP may be behind until then.
     exempt_until: Instant,
     window_start: Instant,
@@ -68,6 +70,7 @@ impl Cursor {
             awaiting: 0,
             position: Position::AwaitingKey,
             started: false,
+            again: false,
             exempt_until: now + policy.max_age,
             window_start: now,
             lost_ms: [0; 2],
@@ -79,6 +82,32 @@ impl Cursor {
             cursor.resume(key, log);
         }
         cursor
+    }
+
+    /// One that was calm up to `at`, and of which nothing else is known.
+    #[must_use]
+    pub const fn calm(at: u64) -> Self {
+        Self {
+            next: at,
+            config_from: u64::MAX,
+            gap: 0,
+            skipped: 0,
+            skips: 0,
+            awaiting: 0,
+            position: Position::Reading,
+            started: true,
+            again: true,
+            exempt_until: Instant::ZERO,
+            window_start: Instant::ZERO,
+            lost_ms: [0; 2],
+        }
+    }
+
+    /// Whether [`Cursor::calm`] would give the same. One that was put aside is kept from then on, since it will be
+    /// again.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.is_calm() && !self.again && self.skips == 0 && self.skipped == 0 && self.exempt_until.0 == 0
     }
 
     /// The sequence number that is due next.
@@ -223,6 +252,7 @@ impl Cursor {
         self.config_from = head;
         self.awaiting = 0;
         self.started = false;
+        self.again = false;
         self.position = Position::AwaitingKey;
     }
 
