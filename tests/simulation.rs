@@ -1,7 +1,9 @@
 //! The router in a simulated world: shards on one thread, virtual time, edge-triggered sockets in memory, faults, and
 //! checkers after every step. Everything that happens comes from one seed.
 //!
-//! `SEEDS=n` runs that many seeds (from `FIRST`, default 1), `SEED=n` one of them with a trace of what happened.
+//! `SEEDS=n` runs that many seeds (from `FIRST`, default 1), `SEED=n` one of them with a trace of what happened
+//! (`-- --nocapture`). The checks stand in `support/sim/watcher.rs` (what a subscriber gets), `book.rs` (facts, and
+//! what goes into the logs) and `world.rs` (limits, the calm in which all must flow, the end at which nothing is left).
 
 #[path = "support/sim/mod.rs"]
 #[expect(unreachable_pub, reason = "a test has no outside; the word says what other modules use")]
@@ -10,23 +12,38 @@ mod sim;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use sim::rng::Rng;
 use sim::swarm::Swarm;
 use sim::world::World;
 
 #[test]
 fn whatever_happens_subscribers_get_what_they_were_promised() {
+    run_seeds("whatever_happens", Swarm::new, SEEDS);
+}
+
+#[test]
+fn a_joiner_gets_no_gap_and_no_duplicate_between_replay_and_live() {
+    run_seeds("a_joiner", Swarm::joins, SEEDS / 10);
+}
+
+/// As many as the environment says, or the one that it names, with a trace.
+fn run_seeds(test: &str, swarm: fn(&mut Rng) -> Swarm, usual: u64) {
     quiet_panics();
+    let (facts, steps) = (Mutex::default(), AtomicU64::new(0));
     if let Some(seed) = number("SEED") {
-        return replay(seed);
+        if let Err(what) = run(seed, swarm, true, &facts, &steps) {
+            panic!("seed {seed}: {what}");
+        }
+        return;
     }
-    let (first, count) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(SEEDS));
-    let (next, steps) = (AtomicU64::new(first), AtomicU64::new(0));
+    let (first, count) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(usual));
+    let next = AtomicU64::new(first);
     let failed: Mutex<BTreeMap<u64, String>> = Mutex::default();
-    let facts: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(16);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -36,35 +53,33 @@ fn whatever_happens_subscribers_get_what_they_were_promised() {
                     if seed >= first + count || failed.lock().len() >= FAILURES_MOST {
                         return;
                     }
-                    if let Err(what) = run(seed, false, &facts, &steps) {
+                    if let Err(what) = run(seed, swarm, false, &facts, &steps) {
                         failed.lock().insert(seed, what);
                     }
                 }
             });
         }
     });
-    println!("{count} seeds from {first}, {} steps", steps.load(Ordering::Relaxed));
+    println!("{test}: {count} seeds from {first}, {} steps", steps.load(Ordering::Relaxed));
     for (fact, count) in facts.lock().iter() {
         println!("{count:>9} {fact}");
     }
     let failed = failed.into_inner();
     for (seed, what) in &failed {
-        println!("SEED={seed} cargo test --test simulation: {what}");
+        println!("SEED={seed} cargo test --test simulation {test} -- --nocapture: {what}");
     }
     assert!(failed.is_empty(), "{} seeds failed, see above", failed.len());
 }
 
-/// One seed with a trace.
-fn replay(seed: u64) {
-    let (facts, steps) = (Mutex::default(), AtomicU64::new(0));
-    if let Err(what) = run(seed, true, &facts, &steps) {
-        panic!("seed {seed}: {what}");
-    }
-}
-
-fn run(seed: u64, tracing: bool, facts: &Mutex<BTreeMap<String, u64>>, steps: &AtomicU64) -> Result<(), String> {
+fn run(
+    seed: u64,
+    swarm: fn(&mut Rng) -> Swarm,
+    tracing: bool,
+    facts: &Mutex<BTreeMap<String, u64>>,
+    steps: &AtomicU64,
+) -> Result<(), String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, Swarm::new, tracing);
+        let mut world = World::new(seed, swarm, tracing);
         let result = world.run();
         steps.fetch_add(world.steps, Ordering::Relaxed);
         let book = world.book.lock();
@@ -89,13 +104,17 @@ thread_local! {
 
 /// Panics here are part of the plan, or told with their seed.
 fn quiet_panics() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string()));
-        if std::env::var_os("LOUD").is_some() || std::thread::current().name().is_some() {
-            default(info);
-        }
-    }));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string()));
+            // The threads that run seeds have no names.
+            if std::thread::current().name().is_some() {
+                default(info);
+            }
+        }));
+    });
 }
 
 fn number(name: &str) -> Option<u64> {

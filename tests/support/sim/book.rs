@@ -27,6 +27,8 @@ pub struct Book {
     pub told: u64,
     pub tracing: bool,
     pub now: u64,
+    /// Nothing may be left out.
+    pub gapless: bool,
     /// Some shard was lost: what it knew is gone.
     pub shard_lost: bool,
     /// Which publisher speaks when this peer, or this host's publisher, publishes this name.

@@ -60,7 +60,8 @@ impl World {
             }
             Op::PlayPauses => self.play_pauses(),
             Op::PeerLeaves => {
-                if let Some(at) = self.any_client().filter(|_| self.rng.one_in(2)) {
+                let stays = |world: &Self, at: usize| world.swarm.gapless && world.clients[at].encoder.is_some();
+                if let Some(at) = self.any_client().filter(|at| self.rng.one_in(2) && !stays(self, *at)) {
                     if self.rng.one_in(3) { self.clients[at].reset() } else { self.clients[at].close() }
                 }
             }
@@ -162,9 +163,10 @@ impl World {
         let (key, shard) = (self.any_key(), self.any_shard());
         let live = self.rng.one_in(4);
         let merge = self.rng.pick(&[0, 0, 1, 2, 50]);
-        let max_age = self.rng.pick(&[0, 0, 0, 100, 500]);
+        let hurried = !self.swarm.gapless;
+        let max_age = if hurried { self.rng.pick(&[0, 0, 0, 100, 500]) } else { 0 };
         let old = self.any_client().filter(|at| self.rng.one_in(4) && !self.clients[*at].tongue.is_rtmp());
-        let reading = if self.rng.one_in(6) { self.any_reading() } else { Reading::Fast };
+        let reading = if hurried && self.rng.one_in(6) { self.any_reading() } else { Reading::Fast };
         match old {
             // A second play on one connection, or a publisher that plays.
             Some(at) => self.clients[at].play(&key, live, merge, max_age),

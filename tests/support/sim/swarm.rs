@@ -93,6 +93,8 @@ pub struct Swarm {
     pub rtmp: bool,
     pub big: bool,
     pub drains: bool,
+    /// Nobody has a reason to be behind: nothing may be left out.
+    pub gapless: bool,
     pub pipe: (usize, usize),
 }
 
@@ -128,7 +130,35 @@ impl Swarm {
             rtmp: rng.one_in(4),
             big: rng.one_in(3),
             drains: rng.one_in(2),
-            pipe: (rng.pick(&[2_000, 60_000]), rng.pick(&[1_000, 8_000, 200_000])),
+            gapless: false,
+            pipe: (rng.pick(&[2_000, 60_000, 400_000]), rng.pick(&[1_000, 8_000, 200_000])),
+        }
+    }
+
+    /// Subscribers join and leave three shards at any moment, and nothing goes wrong.
+    pub fn joins(rng: &mut Rng) -> Self {
+        let mut swarm = Self::new(rng);
+        let mut config = Config { apps: vec![Arc::new(AppSpec::new("*"))], ..Config::default() };
+        config.limits.request_deadline = Duration::from_millis(1_500);
+        config.limits.close_deadline = Duration::from_millis(500);
+        let joins = [Op::PeerPlays, Op::HostSubscribes, Op::SinkAttaches];
+        swarm.ops = joins.iter().chain(&joins).copied().collect();
+        swarm.ops.extend([Op::SubscriberLeaves, Op::PlayStops, Op::PeerLeaves, Op::ConfigChanges]);
+        let faults = swarm.faults;
+        let faults = NetFaults { failed_accepts: 0, failed_registers: 0, ..faults };
+        Self {
+            shards: 3,
+            ring_slots: rng.pick(&[64, 1024]),
+            names: rng.pick(&[1, 2]),
+            length_ms: 2_000,
+            pace: rng.pick(&[2, 8, 20]),
+            faults,
+            denies: 0,
+            config: Arc::new(config),
+            flood: rng.one_in(3),
+            gapless: true,
+            pipe: (1 << 20, rng.pick(&[100_000, 1 << 20])),
+            ..swarm
         }
     }
 

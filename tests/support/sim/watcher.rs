@@ -126,8 +126,11 @@ impl Watcher {
         self.told += frames;
         self.gaps += 1;
         self.begin();
-        let book = self.book.lock();
+        let mut book = self.book.lock();
         book.trace(|| format!("{}: gap of {frames}", self.name));
+        if book.gapless {
+            book.trouble(format!("{}: a gap of {frames}, for which there is no reason", self.name));
+        }
     }
 
     pub fn end(&mut self, reason: Reason) {
@@ -188,7 +191,11 @@ impl Watcher {
         if seen.kind == FrameKind::Config {
             return self.check_config(publisher, number, position, seen);
         }
+        let fresh = self.fresh;
         self.check_place(publisher, position)?;
+        if book.gapless && self.fresh && !fresh {
+            return Err(format!("a hole before {position}, for which there is no reason"));
+        }
         self.check_media(publisher, number, position, seen)?;
         self.last = Some(position);
         self.fresh = false;

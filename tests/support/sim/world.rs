@@ -104,6 +104,10 @@ impl World {
     /// The whole story; what was wrong, if anything was.
     pub fn run(&mut self) -> Result<(), String> {
         self.next_op = self.now();
+        if self.swarm.gapless {
+            self.book.lock().gapless = true;
+            self.publish_everything();
+        }
         self.live_for(self.swarm.length_ms, true)?;
         self.calm_down()?;
         if self.swarm.drains { self.drain() } else { self.leave() }?;
@@ -260,7 +264,7 @@ impl World {
 
     pub fn options(&mut self) -> PlayOptions {
         let mut options = if self.rng.one_in(4) { PlayOptions::live() } else { PlayOptions::instant() };
-        if self.rng.one_in(4) {
+        if self.rng.one_in(4) && !self.swarm.gapless {
             options = options.max_age(Duration::from_millis(self.rng.pick(&[100, 500, 5_000])));
         }
         if self.rng.one_in(4) {
@@ -295,6 +299,24 @@ impl World {
         let post = self.cluster.seats[shard].post.clone();
         let rng = self.rng.fork();
         self.sinks.push(SinkHandle::attach(&post, id, watcher, options, rng));
+    }
+
+    /// A publisher for each name, as a peer, from the host's thread or on a shard.
+    fn publish_everything(&mut self) {
+        for key in self.keys.clone() {
+            let shard = self.any_shard();
+            match self.rng.below(3) {
+                0 => self.host_publish(&key, shard, 256),
+                1 => self.run_source(&key, shard),
+                _ => {
+                    let rtmp = self.peer(shard).tongue.is_rtmp();
+                    let encoder = self.encoder(&key, rtmp);
+                    if let Some(client) = self.clients.last_mut() {
+                        client.publish(encoder);
+                    }
+                }
+            }
+        }
     }
 
     pub fn run_source(&mut self, key: &StreamKey, shard: usize) {
