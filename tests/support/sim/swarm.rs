@@ -90,7 +90,10 @@ pub struct Swarm {
     pub config: Arc<Config>,
     pub flood: bool,
     /// Half of the peers speak RTMP.
-    #[cfg_attr(not(feature = "rtmp"), expect(dead_code, reason = "drawn all the same, so that a seed means the same"))]
+    #[cfg_attr(
+        not(feature = "rtmp"),
+        expect(dead_code, reason = "drawn all the same, so that a seed means the same")
+    )]
     pub rtmp: bool,
     pub big: bool,
     pub drains: bool,
