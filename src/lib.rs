@@ -17,5 +17,7 @@ pub mod stream;
 pub mod net;
 pub mod shard;
 pub mod router;
+#[cfg(feature = "bench")]
+pub mod bench;
 
 pub use router::Router;

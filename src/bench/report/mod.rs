@@ -1,0 +1,1 @@
+//! A [`Report`](super::model::Report) as people and programs read it.
