@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The version of the JSON form. It changes when a reader of the old form would misunderstand the new one.
 pub const SCHEMA: u32 = 1;
@@ -51,12 +51,16 @@ pub struct Hiccups {
     /// The core.
     pub core: usize,
     /// Milliseconds.
+    #[serde(deserialize_with = "or_null")]
     pub p50_ms: f64,
     /// Milliseconds.
+    #[serde(deserialize_with = "or_null")]
     pub p99_ms: f64,
     /// Milliseconds.
+    #[serde(deserialize_with = "or_null")]
     pub max_ms: f64,
     /// Share of the time that the hypervisor took, of 1.
+    #[serde(deserialize_with = "or_null")]
     pub steal: f64,
 }
 
@@ -115,6 +119,7 @@ pub enum Better {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
     /// The bound, in the figure's unit: at most this if lower is better, at least this if higher is.
+    #[serde(deserialize_with = "or_null")]
     pub bound: f64,
     /// Where it comes from, in a few words.
     pub why: String,
@@ -134,6 +139,7 @@ pub struct Distribution {
     /// Nanoseconds at each quantile of [`QUANTILES`]; absent where fewer than 20 samples lie beyond it.
     pub quantiles: Vec<(f64, f64)>,
     /// The greatest, in nanoseconds.
+    #[serde(deserialize_with = "or_null")]
     pub max: f64,
     /// The p50 of each repetition in nanoseconds: the spread.
     pub p50s: Vec<f64>,
@@ -150,9 +156,16 @@ pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Its beginning, in seconds since the distribution's first sample could come.
+    #[serde(deserialize_with = "or_null")]
     pub start_s: f64,
     /// Its length in seconds.
+    #[serde(deserialize_with = "or_null")]
     pub length_s: f64,
     /// Its samples, as in [`Distribution::histogram`].
     pub histogram: String,
+}
+
+/// JSON has no word for what is not a number: it stands there as null.
+fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Option::deserialize(deserializer).map(|number| number.unwrap_or(f64::NAN))
 }
