@@ -36,6 +36,13 @@ fn make() -> Report {
     }
 }
 
+/// Where `SHARDCAST_SAMPLE` names a folder, what a test drew is left there to be looked at.
+pub(super) fn keep(name: &str, text: &str) {
+    if let Some(folder) = std::env::var_os("SHARDCAST_SAMPLE") {
+        std::fs::write(std::path::Path::new(&folder).join(name), text).expect("SHARDCAST_SAMPLE is a folder");
+    }
+}
+
 /// A figure by subject, metric, unit, parameters.
 pub(super) fn figure(subject: &str, metric: &str, unit: &str, params: &[(&str, &str)], values: Vec<f64>) -> Figure {
     Figure {

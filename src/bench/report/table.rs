@@ -195,6 +195,7 @@ mod tests {
     fn no_line_of_the_sample_is_wider_than_a_terminal_and_every_number_is_there() {
         let report = sample::report();
         let text = table(&report);
+        sample::keep("report.txt", &table_in_colour(&report));
         for line in text.lines() {
             assert!(super::super::columns::width(line) <= super::super::columns::WIDTH, "{line}");
             assert_eq!(line, line.trim_end());
