@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::super::model::{Better, Figure, Report, Scenario};
 use super::compare::{Comparison, Outcome, compare};
-use super::sample;
+use super::{compare_html, sample};
 
 fn report(unit: &str, better: Better, values: &[f64]) -> Report {
     let figure = sample::figure("shardcast", "delivery", unit, &[("subscribers", "10")], values.to_vec());
@@ -132,6 +132,28 @@ fn the_table_is_no_wider_than_a_terminal() {
     }
     assert!(text.contains("within noise"), "{text}");
     assert!(text.contains("one-way latency p99.9 · shardcast · idle park"), "{text}");
+}
+
+#[test]
+fn the_page_says_what_the_table_says() {
+    let mut after = sample::report();
+    after.scenarios[0].figures[0].values.iter_mut().for_each(|value| *value *= 1.2);
+    after.scenarios[0].figures[1].values.iter_mut().for_each(|value| *value *= 1.2);
+    after.scenarios[0].figures[2].params[0].1 = "<11>".to_owned();
+    let before = sample::report();
+    let comparison = compare(&before, &after);
+    let page = compare_html::page(&comparison, &before, &after);
+    sample::keep("compare.html", &page);
+    sample::keep("compare.txt", &comparison.in_colour());
+    assert_eq!(super::html_tests::well_formed(&page), Ok(()));
+    for expected in ["SLOWER", "faster", "within noise", "1 worse, 1 better", "&lt;11&gt;", "1.20×"] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    assert!(!page.contains("<11>"));
+
+    after.machine.cores = 64;
+    let page = compare_html::page(&compare(&before, &after), &before, &after);
+    assert!(page.contains("the first report is of 2 cores, the second one of 64 cores") && !page.contains("<table"));
 }
 
 proptest! {

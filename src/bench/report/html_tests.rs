@@ -7,7 +7,7 @@ use super::html::page;
 use super::{hlog, json, sample, table};
 
 /// Whether elements are closed in the order in which they were opened, and attributes are quoted.
-fn well_formed(page: &str) -> Result<(), String> {
+pub(super) fn well_formed(page: &str) -> Result<(), String> {
     const VOID: [&str; 2] = ["meta", "circle/"];
     let mut open: Vec<&str> = Vec::new();
     let body = page.split_once("</style>").ok_or("no style")?.1;

@@ -7,6 +7,7 @@
 mod charts;
 mod columns;
 pub mod compare;
+pub mod compare_html;
 pub mod format;
 pub mod histogram;
 pub mod hlog;

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::super::model::{Better, Distribution, Figure, QUANTILES, Report, Scenario};
-use super::columns::{Cell, Columns, Paint, Palette, paragraph};
+use super::charts::join;
+use super::columns::{Cell, Columns, Paint, Palette, clean, paragraph};
 use super::format::{self, NONE, Scale, nanos};
+use super::series::Keyed;
 use super::summary::{Metric, Spread, Verdict, distributions, line_classes, metrics, ratio, verdict, verdicts};
 
 /// The report as text without colour.
@@ -52,7 +54,7 @@ fn head(out: &mut String, report: &Report, palette: Palette) {
 fn scenario_table(out: &mut String, scenario: &Scenario, palette: Palette) {
     out.push('\n');
     let about = format!("{} ({})", scenario.about, format::plural(scenario.repetitions, "repetition"));
-    paragraph(out, &format!("{}  ", palette_free(&scenario.name)), &about, palette, Paint::Bold);
+    paragraph(out, &format!("{}  ", clean(&scenario.name)), &about, palette, Paint::Bold);
     let config = scenario.config.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
     if !config.is_empty() {
         paragraph(out, "  ", &config.join("; "), palette, Paint::Dim);
@@ -79,8 +81,10 @@ fn scenario_table(out: &mut String, scenario: &Scenario, palette: Palette) {
     }
 }
 
-fn palette_free(name: &str) -> String {
-    super::columns::clean(name)
+/// What all rows of a metric have in common stands beside its name, and only the rest in the rows.
+fn shared<T: Keyed>(rows: &[&T]) -> Vec<(String, String)> {
+    let first = rows.first().filter(|_| rows.len() > 1).map_or(&[][..], |row| row.params());
+    first.iter().filter(|(name, value)| rows.iter().all(|row| row.param(name) == Some(value))).cloned().collect()
 }
 
 fn figure_rows(columns: &mut Columns, scenario: &Scenario, metric: &Metric<'_, Figure>) {
@@ -89,7 +93,8 @@ fn figure_rows(columns: &mut Columns, scenario: &Scenario, metric: &Metric<'_, F
         Some(Better::Higher) => "more is better",
         Some(Better::Neither) | None => "",
     };
-    let head = [metric.name, better].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+    let shared = shared(&metric.rows);
+    let head = join(&[metric.name, better, &format::params(&shared)]);
     let titles = ["median", "[min – max]", "ratio", "goal"].map(|title| Cell::new(title, Paint::Dim));
     columns.push([Cell::new(head, Paint::Bold)].into_iter().chain(titles).collect());
     for figure in &metric.rows {
@@ -97,7 +102,7 @@ fn figure_rows(columns: &mut Columns, scenario: &Scenario, metric: &Metric<'_, F
         let ratio = ratio(&scenario.figures, figure);
         let ratio = ratio.map_or_else(String::new, |(ratio, of)| format!("{} {of}", format::ratio(ratio)));
         columns.push(vec![
-            Cell::plain(label(&figure.subject, &figure.params)),
+            Cell::plain(label(&figure.subject, &figure.params, &shared)),
             Cell::plain(median),
             Cell::new(range, Paint::Dim),
             Cell::plain(ratio),
@@ -106,10 +111,10 @@ fn figure_rows(columns: &mut Columns, scenario: &Scenario, metric: &Metric<'_, F
     }
 }
 
-/// `  shardcast · subscribers 1000`, below the name of its metric.
-fn label(subject: &str, params: &[(String, String)]) -> String {
-    let params = format::params(params);
-    if params.is_empty() { format!("  {subject}") } else { format!("  {subject} · {params}") }
+/// `  shardcast · subscribers 1000`, below the name of its metric and without what stands there.
+fn label(subject: &str, params: &[(String, String)], shared: &[(String, String)]) -> String {
+    let own: Vec<(String, String)> = params.iter().filter(|param| !shared.contains(param)).cloned().collect();
+    format!("  {}", join(&[subject, &format::params(&own)]))
 }
 
 /// Median with its unit, and the ends in the same one.
@@ -135,9 +140,11 @@ fn goal(figure: &Figure) -> Cell {
 fn distribution_rows(columns: &mut Columns, metric: &Metric<'_, Distribution>) {
     let names = QUANTILES.iter().map(|q| format::quantile(*q)).chain(["max", "samples", ""].map(str::to_owned));
     let titles = names.map(|title| Cell::new(title, Paint::Dim));
-    columns.push([Cell::new(metric.name, Paint::Bold)].into_iter().chain(titles).collect());
+    let shared = shared(&metric.rows);
+    let head = Cell::new(join(&[metric.name, &format::params(&shared)]), Paint::Bold);
+    columns.push([head].into_iter().chain(titles).collect());
     for distribution in &metric.rows {
-        let mut row = vec![Cell::plain(label(&distribution.subject, &distribution.params))];
+        let mut row = vec![Cell::plain(label(&distribution.subject, &distribution.params, &shared))];
         for wanted in QUANTILES {
             let found = distribution.quantiles.iter().find(|(q, _)| (q - wanted).abs() < 1e-9);
             row.push(Cell::plain(found.map_or_else(|| NONE.to_owned(), |(_, ns)| nanos(*ns))));
@@ -219,12 +226,12 @@ mod tests {
         let scenario = Scenario { figures: vec![ours, peer], repetitions: 3, ..Scenario::default() };
         let text = table(&Report { scenarios: vec![scenario], ..Report::default() });
         let row = |of: &str| {
-            let row = text.lines().find(|line| line.contains(of)).unwrap();
+            let row = text.lines().find(|line| line.trim().starts_with(of)).unwrap();
             row.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(row("shardcast · sub"), "shardcast · subscribers 10 2.25 ns [2.00 – 2.50] MISSED ≤ 2.20");
-        assert_eq!(row("peer · sub"), "peer · subscribers 10 4.50 µs [4.50 – 4.50] 2,000× shardcast");
-        assert!(text.contains("delivery, less is better"), "{text}");
+        assert_eq!(row("shardcast "), "shardcast 2.25 ns [2.00 – 2.50] MISSED ≤ 2.20");
+        assert_eq!(row("peer "), "peer 4.50 µs [4.50 – 4.50] 2,000× shardcast");
+        assert!(text.contains("delivery · less is better · subscribers 10"), "{text}");
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 fn log_ticks(low: f64, high: f64, decades: f64) -> Vec<f64> {
-    let factors: &[f64] = if decades <= 2.1 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let factors: &[f64] = if decades <= 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     // At most seven powers of ten.
     let stride = (decades / 7.0).ceil().max(1.0);
     let first = low.log10().floor();
@@ -180,7 +180,7 @@ mod tests {
             ticks(Kind::Log, "ns", &[], &[60.0, 8_000.0]),
             "x: 50 ns 100 ns 200 ns 500 ns 1 µs 2 µs 5 µs 10 µs"
         );
-        assert_eq!(ticks(Kind::Log, "ns", &[], &[1.0, 9e8]), "x: 1 ns 10 ns 100 ns 1 µs 10 µs 100 µs 1 ms 10 ms");
+        assert_eq!(ticks(Kind::Log, "ns", &[], &[1.0, 9e8]), "x: 1 ns 100 ns 10 µs 1 ms 100 ms");
         assert_eq!(ticks(Kind::Log, "µs CPU", &[], &[100.0, 480.0]), "x, µs CPU: 100 200 500");
         assert_eq!(ticks(Kind::Log, "", &[1.0, 10.0, 10_000.0], &[1.0, 10_000.0]), "x: 1 10 10k");
         assert_eq!(ticks(Kind::Quantile, "", &[], &[1.0, 1e4]), "x: p50 p90 p99 p99.9 p99.99");

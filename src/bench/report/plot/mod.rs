@@ -82,7 +82,8 @@ impl Chart {
         let x = self.x.fit(points().map(|point| point.x))?;
         let ranges = points().filter_map(|point| point.range).flat_map(|(low, high)| [low, high]);
         let y = self.y.fit(points().map(|point| point.y).chain(ranges))?;
-        let frame = Frame::new(x, y);
+        let (x_name, y_name) = (x.named(&self.x.label), y.named(&self.y.label));
+        let frame = Frame::new(x, y, &y_name);
         let mut out = String::from("<figure class=\"chart\">");
         let _ = write!(out, "<figcaption><b>{}</b>", Text(&self.title));
         if !self.subtitle.is_empty() {
@@ -92,7 +93,7 @@ impl Chart {
         self.legend(&mut out);
         let _ =
             write!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", Text(&self.title));
-        frame.axes(&mut out, &self.x.label, &self.y.label);
+        frame.axes(&mut out, &x_name, &y_name);
         for line in &self.lines {
             frame.line(&mut out, line);
         }
@@ -101,6 +102,10 @@ impl Chart {
     }
 
     fn legend(&self, out: &mut String) {
+        // What one line is, title and subtitle say.
+        if self.lines.len() == 1 && self.lines[0].note.is_empty() {
+            return;
+        }
         out.push_str("<ul class=\"legend\">");
         for line in &self.lines {
             let _ = write!(out, "<li class=\"{}\"><i></i>{}", line.hue.class(), Text(&line.label));
@@ -118,13 +123,16 @@ struct Frame {
     x: Fitted,
     y: Fitted,
     left: f64,
+    top: f64,
 }
 
 impl Frame {
-    fn new(x: Fitted, y: Fitted) -> Self {
+    fn new(x: Fitted, y: Fitted, y_name: &str) -> Self {
         let longest = y.ticks.iter().map(|(_, label)| label.chars().count()).max().unwrap_or(0);
         let digits = u16::try_from(longest).map_or(0.0, f64::from);
-        Self { x, y, left: (digits * DIGIT + 12.0).max(34.0) }
+        // The name of the upright axis stands above it, to be read without turning one's head.
+        let top = if y_name.is_empty() { TOP } else { TOP + 14.0 };
+        Self { x, y, left: (digits * DIGIT + 12.0).max(34.0), top }
     }
 
     fn px(&self, x: f64) -> f64 {
@@ -132,15 +140,10 @@ impl Frame {
     }
 
     fn py(&self, y: f64) -> f64 {
-        HEIGHT - BOTTOM - self.y.place(y) * (HEIGHT - BOTTOM - self.top())
+        HEIGHT - BOTTOM - self.y.place(y) * (HEIGHT - BOTTOM - self.top)
     }
 
-    /// The name of the upright axis stands above it, to be read without turning one's head.
-    fn top(&self) -> f64 {
-        TOP + 14.0
-    }
-
-    fn axes(&self, out: &mut String, x_label: &str, y_label: &str) {
+    fn axes(&self, out: &mut String, x_name: &str, y_name: &str) {
         let (bottom, right, left) = (HEIGHT - BOTTOM, WIDTH - RIGHT, self.left);
         out.push_str("<g class=\"grid\">");
         for (at, _) in &self.y.ticks {
@@ -149,7 +152,7 @@ impl Frame {
         }
         for (at, _) in &self.x.ticks {
             let x = self.px(*at);
-            let _ = write!(out, "<path d=\"M{x:.1} {:.1}V{bottom:.1}\"/>", self.top());
+            let _ = write!(out, "<path d=\"M{x:.1} {:.1}V{bottom:.1}\"/>", self.top);
         }
         let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/></g><g class=\"ticks\">");
         for (at, label) in &self.y.ticks {
@@ -169,11 +172,10 @@ impl Frame {
             let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>", Text(label));
         }
         let middle = (left + right) / 2.0;
-        let _ =
-            write!(out, "</g><g class=\"names\"><text x=\"0\" y=\"{TOP}\">{}</text>", Text(&self.y.named(y_label)));
-        let name = self.x.named(x_label);
+        let _ = write!(out, "</g><g class=\"names\"><text x=\"0\" y=\"{TOP}\">{}</text>", Text(y_name));
         let y = HEIGHT - 6.0;
-        let _ = write!(out, "<text x=\"{middle:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text></g>", Text(&name));
+        let _ =
+            write!(out, "<text x=\"{middle:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text></g>", Text(x_name));
     }
 
     fn line(&self, out: &mut String, line: &Line) {
