@@ -7,9 +7,11 @@
 use std::fmt;
 
 use super::super::model::{Better, QUANTILES, Report, Scenario};
+use super::charts::join;
 use super::columns::{Cell, Columns, Paint, Palette, paragraph};
 use super::format::{self, NONE, Scale};
 use super::resample::ratio_of_medians;
+use super::series::{Keyed, shared};
 use super::summary::{Spread, line_classes};
 
 /// A change of less than this share is not called one.
@@ -108,7 +110,21 @@ impl Comparison {
         self.draw(Palette { on: true })
     }
 
-    /// `2 regressed, 1 improved, 40 within noise`.
+    /// Those rows that are wanted, of one scenario and metric together, in the order of their first appearance.
+    pub(super) fn by_metric(&self, wanted: impl Fn(&Row) -> bool) -> Vec<Vec<&Row>> {
+        let mut groups: Vec<Vec<&Row>> = Vec::new();
+        for row in self.rows.iter().filter(|row| wanted(row)) {
+            let same =
+                |group: &&mut Vec<&Row>| (&group[0].scenario, &group[0].metric) == (&row.scenario, &row.metric);
+            match groups.iter_mut().find(same) {
+                Some(group) => group.push(row),
+                None => groups.push(vec![row]),
+            }
+        }
+        groups
+    }
+
+    /// `2 worse, 1 better, 40 within noise`.
     #[must_use]
     pub fn summary(&self) -> String {
         let outcomes = [
@@ -132,15 +148,14 @@ impl Comparison {
             return out;
         }
         let mut columns = Columns::default();
-        let mut scenario = None;
-        for row in &self.rows {
-            if scenario != Some(&row.scenario) {
-                scenario = Some(&row.scenario);
-                let titles =
-                    ["before", "after", "ratio", "99 % within", ""].map(|title| Cell::new(title, Paint::Dim));
-                columns.push([Cell::new(&row.scenario, Paint::Bold)].into_iter().chain(titles).collect());
+        for rows in self.by_metric(|_| true) {
+            let shared = shared(&rows);
+            let head = join(&[&format!("{}: {}", rows[0].scenario, rows[0].metric), &format::params(&shared)]);
+            let titles = ["before", "after", "ratio", "99 % within", ""].map(|title| Cell::new(title, Paint::Dim));
+            columns.push([Cell::new(head, Paint::Bold)].into_iter().chain(titles).collect());
+            for row in rows {
+                columns.push(row.cells(&shared));
             }
-            columns.push(row.cells());
         }
         columns.draw(&mut out, 0, palette);
         for (what, only) in [("only before: ", &self.only_before), ("only after: ", &self.only_after)] {
@@ -198,13 +213,14 @@ impl Row {
         [median(self.before), median(self.after), ratio, interval]
     }
 
-    pub(super) fn label(&self) -> String {
-        let params = format::params(&self.params);
-        let parts = [&*self.metric, &*self.subject, &*params].into_iter().filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join(" · ")
+    /// Of whom under which parameters, without those that stand beside the metric's name.
+    pub(super) fn label(&self, shared: &[(String, String)]) -> String {
+        let own: Vec<(String, String)> =
+            self.params.iter().filter(|param| !shared.contains(param)).cloned().collect();
+        join(&[&self.subject, &format::params(&own)])
     }
 
-    fn cells(&self) -> Vec<Cell> {
+    fn cells(&self, shared: &[(String, String)]) -> Vec<Cell> {
         let paint = match self.outcome {
             Outcome::Improved => Paint::Good,
             Outcome::Regressed => Paint::Bad,
@@ -213,13 +229,22 @@ impl Row {
         };
         let [before, after, ratio, interval] = self.texts().map(Cell::plain);
         vec![
-            Cell::plain(format!("  {}", self.label())),
+            Cell::plain(format!("  {}", self.label(shared))),
             before,
             after,
             ratio,
             interval,
             Cell::new(self.word(), paint),
         ]
+    }
+}
+
+impl Keyed for Row {
+    fn subject(&self) -> &str {
+        &self.subject
+    }
+    fn params(&self) -> &[(String, String)] {
+        &self.params
     }
 }
 
@@ -361,9 +386,15 @@ fn warnings(before: &Report, after: &Report) -> Vec<String> {
                 |scenario: &Scenario| scenario.config.get(key).cloned().unwrap_or_else(|| "not given".to_owned());
             warnings.push(format!("{}, {key}: {} before, {} after", old.name, text(old), text(new)));
         }
-        for (which, scenario) in [("before", old), ("after", new)] {
-            warnings.extend(scenario.warnings.iter().map(|warning| format!("{} {which}: {warning}", old.name)));
-        }
+        let of = |scenario: &Scenario, which: &str, not_in: &[String]| {
+            let own = scenario.warnings.iter().filter(|warning| !not_in.contains(warning));
+            own.map(|warning| format!("{}{which}: {warning}", scenario.name)).collect::<Vec<_>>()
+        };
+        let both: Vec<String> =
+            old.warnings.iter().filter(|warning| new.warnings.contains(warning)).cloned().collect();
+        warnings.extend(both.iter().map(|warning| format!("{}, before and after: {warning}", old.name)));
+        warnings.extend(of(old, " before", &both));
+        warnings.extend(of(new, " after", &both));
     }
     warnings
 }

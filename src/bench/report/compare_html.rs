@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use super::super::model::Report;
 use super::charts::join;
 use super::compare::{Comparison, Outcome, Row};
+use super::format;
 use super::html::{Text, document, warnings};
+use super::series::shared;
 
 /// The whole page, of the two reports that were compared.
 #[must_use]
@@ -29,18 +31,15 @@ pub fn page(comparison: &Comparison, before: &Report, after: &Report) -> String 
     }
     warnings(&mut body, &comparison.warnings);
 
-    let changed = |row: &&Row| matches!(row.outcome, Outcome::Regressed | Outcome::Improved | Outcome::Changed);
-    let rows: Vec<&Row> = comparison.rows.iter().filter(changed).collect();
-    if !rows.is_empty() {
-        body.push_str("<section><h2>what changed</h2>");
-        table(&mut body, &rows);
-        body.push_str("</section>\n");
-    }
-    let rows: Vec<&Row> = comparison.rows.iter().collect();
-    if !rows.is_empty() {
-        body.push_str("<section><h2>everything</h2>");
-        table(&mut body, &rows);
-        body.push_str("</section>\n");
+    let changed = |row: &Row| matches!(row.outcome, Outcome::Regressed | Outcome::Improved | Outcome::Changed);
+    for (title, groups) in
+        [("what changed", comparison.by_metric(changed)), ("everything", comparison.by_metric(|_| true))]
+    {
+        if !groups.is_empty() {
+            let _ = write!(body, "<section><h2>{title}</h2>");
+            table(&mut body, &groups);
+            body.push_str("</section>\n");
+        }
     }
     for (what, only) in [("only before", &comparison.only_before), ("only after", &comparison.only_after)] {
         if !only.is_empty() {
@@ -64,36 +63,32 @@ fn counts(body: &mut String, comparison: &Comparison) {
     let _ = write!(body, "<p class=\"verdict\"><b class=\"{class}\">{}</b></p>", Text(&comparison.summary()));
 }
 
-fn table(body: &mut String, rows: &[&Row]) {
+fn table(body: &mut String, groups: &[Vec<&Row>]) {
     // All intervals on one scale, so that they can be compared by eye; what is far out ends at the edge.
-    let ends = rows.iter().filter(|row| row.outcome != Outcome::TooFew).filter_map(|row| row.ratio);
-    let widest =
-        ends.flat_map(|(ratio, [low, high])| [ratio, low, high]).filter(|ratio| ratio.is_finite() && *ratio > 0.0);
-    let span = widest.map(|ratio| ratio.ln().abs()).fold(0.1, f64::max).min(3.0);
+    let rows = groups.iter().flatten().filter(|row| row.outcome != Outcome::TooFew);
+    let ends = rows.filter_map(|row| row.ratio).flat_map(|(ratio, [low, high])| [ratio, low, high]);
+    let ends = ends.filter(|ratio| ratio.is_finite() && *ratio > 0.0);
+    let span = ends.map(|ratio| ratio.ln().abs()).fold(0.1, f64::max).min(3.0);
     body.push_str("<div class=\"scroll\"><table>");
-    let mut scenario = None;
-    for row in rows {
-        if scenario != Some(&row.scenario) {
-            if scenario.is_some() {
-                body.push_str("</tbody>");
-            }
-            scenario = Some(&row.scenario);
-            let _ = write!(
-                body,
-                "<tbody><tr class=\"metric\"><th>{}</th><th>before</th><th>after</th><th>ratio</th><th>99 % within</th>\
-                 <th class=\"ratio\">less – more</th><th></th></tr>",
-                Text(&row.scenario)
-            );
+    for rows in groups {
+        let shared = shared(rows);
+        let _ = write!(
+            body,
+            "<tbody><tr class=\"metric\"><th>{}: {} <span>{}</span></th><th>before</th><th>after</th><th>ratio</th>\
+             <th>99 % within</th><th class=\"ratio\">less – more</th><th></th></tr>",
+            Text(&rows[0].scenario),
+            Text(&rows[0].metric),
+            Text(&format::params(&shared))
+        );
+        for row in rows {
+            table_row(body, row, &shared, span);
         }
-        table_row(body, row, span);
-    }
-    if scenario.is_some() {
         body.push_str("</tbody>");
     }
     body.push_str("</table></div>");
 }
 
-fn table_row(body: &mut String, row: &Row, span: f64) {
+fn table_row(body: &mut String, row: &Row, shared: &[(String, String)], span: f64) {
     let (class, text_class) = match row.outcome {
         Outcome::Improved => ("better", "met"),
         Outcome::Regressed => ("worse", "missed"),
@@ -101,13 +96,11 @@ fn table_row(body: &mut String, row: &Row, span: f64) {
         Outcome::WithinNoise | Outcome::TooFew => ("same", "dim"),
     };
     let [before, after, ratio, interval] = row.texts();
-    let own = super::format::params(&row.params);
     let _ = write!(
         body,
-        "<tr class=\"{class}\"><th>{} <span>{}</span></th><td>{}</td><td>{}</td><td><b>{}</b></td>\
+        "<tr class=\"{class}\"><th>{}</th><td>{}</td><td>{}</td><td><b>{}</b></td>\
          <td class=\"dim\">{}</td><td class=\"ratio\">",
-        Text(&row.metric),
-        Text(&join(&[&row.subject, &own])),
+        Text(&row.label(shared)),
         Text(&before),
         Text(&after),
         Text(&ratio),

@@ -131,7 +131,7 @@ fn the_table_is_no_wider_than_a_terminal() {
         assert!(line.chars().count() <= 110, "{line}");
     }
     assert!(text.contains("within noise"), "{text}");
-    assert!(text.contains("one-way latency p99.9 · shardcast · idle park"), "{text}");
+    assert!(text.contains("hop: one-way latency p99.9"), "{text}");
 }
 
 #[test]

@@ -68,6 +68,12 @@ impl<'a> Subjects<'a> {
     }
 }
 
+/// What all rows of a metric have in common stands beside its name, and only the rest in the rows.
+pub(super) fn shared<T: Keyed>(rows: &[&T]) -> Vec<(String, String)> {
+    let first = rows.first().filter(|_| rows.len() > 1).map_or(&[][..], |row| row.params());
+    first.iter().filter(|(name, value)| rows.iter().all(|row| row.param(name) == Some(value))).cloned().collect()
+}
+
 /// What all rows have in common, and what tells each from the others.
 pub(super) fn labels<T: Keyed>(rows: &[&T], without: Option<&str>) -> (String, Vec<String>) {
     let same_subject = rows.windows(2).all(|pair| pair[0].subject() == pair[1].subject());

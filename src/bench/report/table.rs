@@ -6,7 +6,7 @@ use super::super::model::{Better, Distribution, Figure, QUANTILES, Report, Scena
 use super::charts::join;
 use super::columns::{Cell, Columns, Paint, Palette, clean, paragraph};
 use super::format::{self, NONE, Scale, nanos};
-use super::series::Keyed;
+use super::series::shared;
 use super::summary::{Metric, Spread, Verdict, distributions, line_classes, metrics, ratio, verdict, verdicts};
 
 /// The report as text without colour.
@@ -81,12 +81,6 @@ fn scenario_table(out: &mut String, scenario: &Scenario, palette: Palette) {
     }
 }
 
-/// What all rows of a metric have in common stands beside its name, and only the rest in the rows.
-fn shared<T: Keyed>(rows: &[&T]) -> Vec<(String, String)> {
-    let first = rows.first().filter(|_| rows.len() > 1).map_or(&[][..], |row| row.params());
-    first.iter().filter(|(name, value)| rows.iter().all(|row| row.param(name) == Some(value))).cloned().collect()
-}
-
 fn figure_rows(columns: &mut Columns, scenario: &Scenario, metric: &Metric<'_, Figure>) {
     let better = match metric.rows.first().map(|figure| figure.better) {
         Some(Better::Lower) => "less is better",
@@ -127,7 +121,9 @@ fn spread_texts(figure: &Figure) -> [String; 2] {
 fn goal(figure: &Figure) -> Cell {
     let Some((goal, verdict)) = figure.goal.as_ref().zip(verdict(figure)) else { return Cell::plain("") };
     let typical = Spread::of(&figure.values).map_or(goal.bound, |spread| spread.median);
-    let bound = Scale::of(&figure.unit, typical).bare(goal.bound);
+    let scale = Scale::of(&figure.unit, typical);
+    // The median beside it says the unit.
+    let bound = if verdict == Verdict::Unknown { scale.with_unit(goal.bound) } else { scale.bare(goal.bound) };
     let sign = if figure.better == Better::Higher { '≥' } else { '≤' };
     let (word, paint) = match verdict {
         Verdict::Met => ("met", Paint::Good),
