@@ -1,9 +1,10 @@
 //! What is shown while a scenario runs: a bar on a terminal, else a line per step.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use parking_lot::Mutex;
 
 use super::super::Progress;
@@ -48,7 +49,13 @@ impl Bar {
     fn style(template: &str) -> ProgressStyle {
         // The templates are constants below, which a test draws.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        style.progress_chars("━╸─").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+        // Before the first step is done, nothing tells how long the others take.
+        let left = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            if state.pos() > 0 {
+                let _ = write!(out, ", {:#} left", HumanDuration(state.eta()));
+            }
+        };
+        style.with_key("left", left).progress_chars("━╸─").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
     }
 }
 
@@ -58,8 +65,7 @@ impl Default for Bar {
     }
 }
 
-const STEPS: &str =
-    "{spinner:.cyan} {prefix:.bold}  {bar:24.cyan/dim} {pos}/{len}  {elapsed}, {eta} left  {wide_msg:.dim}";
+const STEPS: &str = "{spinner:.cyan} {prefix:.bold}  {bar:24.cyan/dim} {pos}/{len}  {elapsed}{left}  {wide_msg:.dim}";
 const WAITS: &str = "{spinner:.cyan} {prefix:.bold}  {elapsed}  {wide_msg:.dim}";
 
 impl Progress for Bar {

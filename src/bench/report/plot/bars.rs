@@ -69,8 +69,8 @@ impl Bars {
     }
 }
 
-/// `1.24× floor`.
 impl Bar {
+    /// `1.24× floor`.
     pub(in super::super) fn note_of(ratio: Option<(f64, &str)>) -> String {
         ratio.map_or_else(String::new, |(ratio, of)| format!("{} {of}", format::ratio(ratio)))
     }
