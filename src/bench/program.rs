@@ -15,8 +15,8 @@ pub fn main(job: impl FnOnce(Size) -> Job<'static>) -> ExitCode {
     let cores = machine::cores();
     let context = Context { size, cores: &cores, progress: &Quiet };
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let outcome = suite::run(vec![job(size)], size.name(), command, &context);
-    println!("{}", report::table(&outcome.report));
+    let outcome = suite::run(vec![job(size)], size.name(), command, &context, &|_, _, _| {});
+    println!("{}", report::table::table(&outcome.report));
     for (name, error) in &outcome.failures {
         eprintln!("error: {name}: {error}");
     }

@@ -52,9 +52,16 @@ pub struct Outcome {
 /// Runs these scenarios one after the other.
 ///
 /// `size` is the word for it in the report: of the context's size, or `custom` where options were given. `command` is
-/// the exact command line.
+/// the exact command line. `begins` is told the name of each scenario as it begins, its place from 1, and how many
+/// there are.
 #[must_use]
-pub fn run(jobs: Vec<Job<'_>>, size: &str, command: String, context: &Context<'_>) -> Outcome {
+pub fn run(
+    jobs: Vec<Job<'_>>,
+    size: &str,
+    command: String,
+    context: &Context<'_>,
+    begins: &dyn Fn(&str, usize, usize),
+) -> Outcome {
     let clock = Clock::start();
     let mut report = Report {
         schema: SCHEMA,
@@ -75,8 +82,9 @@ pub fn run(jobs: Vec<Job<'_>>, size: &str, command: String, context: &Context<'_
     report.machine.line_ns.extend(machine::line_ns(context.cores));
     let meters = Meters::start(context.cores);
     let mut failures = Vec::new();
-    for job in jobs {
-        context.progress.note(job.name);
+    let all = jobs.len();
+    for (job, at) in jobs.into_iter().zip(1..) {
+        begins(job.name, at, all);
         match (job.run)(context) {
             Ok(scenario) => report.scenarios.push(scenario),
             Err(error) => {
@@ -148,7 +156,7 @@ pub(super) mod tests {
             Job::new("good", |_| Ok(Scenario { name: "good".into(), ..Scenario::default() })),
         ];
 
-        let outcome = on_all_cores(|context| run(jobs, "test", "bench".into(), context));
+        let outcome = on_all_cores(|context| run(jobs, "test", "bench".into(), context, &|_, _, _| {}));
 
         let [bad, good] = &outcome.report.scenarios[..] else { panic!("{:?}", outcome.report.scenarios) };
         assert_eq!((&*bad.name, &*good.name), ("bad", "good"));
