@@ -19,7 +19,7 @@ use super::{BenchError, Context, Size, all_of, setting};
 use crate::audit::{AuditError, AuditPipeline, AuditProducer, AuditSink, AuditStats, Entry, Record};
 use crate::clock::{Clock, Now};
 use crate::fact::{Fact, FactKind, Who};
-use crate::id::{ConnectionId, ShardId};
+use crate::id::{ConnectionId, ShardId, StreamKey};
 
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
         found.warn(warning);
     }
     let clock = Clock::start();
-    let bench = Bench { settings, clock, clock_ns: on_core(core, || clock_ns(clock)) };
+    let bench = Bench { settings, clock, clock_ns: on_core(core, || clock_ns(clock)), key: key() };
     let (mut attempted, mut lost) = (0, 0);
     for repetition in 0..settings.repetitions {
         context.progress.step(repetition, settings.repetitions, "empty, blocked, full");
@@ -89,6 +89,7 @@ struct Bench<'a> {
     settings: &'a Settings,
     clock: Clock,
     clock_ns: f64,
+    key: StreamKey,
 }
 
 /// The times of one state.
@@ -169,10 +170,10 @@ impl Bench<'_> {
         BATCH as u64
     }
 
-    /// As a player's end.
+    /// As a player's end: it shares its names with the session, so that letting go of it frees nothing.
     fn fact(&self) -> Fact {
         let who = Who { connection: ConnectionId(7), peer: None, protocol: "rtmp", principal: None };
-        Fact::new(FactKind::PlayEnd, Now::default(), ShardId(0)).stream(&key()).who(&who)
+        Fact::new(FactKind::PlayEnd, Now::default(), ShardId(0)).stream(&self.key).who(&who)
     }
 
     fn until_written(&self, pipeline: &AuditPipeline, told: u64) -> Result<(), BenchError> {

@@ -26,7 +26,6 @@ pub(super) struct Variant {
     pub(super) metric: &'static str,
     /// Its time has the frame's own way in it.
     pub(super) whole_turn: bool,
-    pub(super) has_goal: bool,
     work: Work,
 }
 
@@ -40,20 +39,23 @@ enum Work {
     BareSockets,
 }
 
-const SINK: &str = "delivery to a sink";
-const PLAYER: &str = "delivery to an RTMP player";
+pub(super) const SINK: &str = "delivery to a sink";
+pub(super) const PLAYER: &str = "delivery to an RTMP player";
+
+pub(super) const OURS: &str = "shardcast";
+pub(super) const FLOOR: &str = "floor";
 
 pub(super) const VARIANTS: [Variant; 6] = [
-    Variant { subject: "shardcast", metric: SINK, whole_turn: true, has_goal: true, work: Work::Sinks },
-    floor("floor", SINK, Work::BareSinks),
+    Variant { subject: OURS, metric: SINK, whole_turn: true, work: Work::Sinks },
+    floor(FLOOR, SINK, Work::BareSinks),
     floor("floor: cursors", SINK, Work::BareCursors),
     floor("crossbeam-channel each", SINK, Work::Channels),
-    Variant { subject: "shardcast", metric: PLAYER, whole_turn: true, has_goal: false, work: Work::Players },
-    floor("floor", PLAYER, Work::BareSockets),
+    Variant { subject: OURS, metric: PLAYER, whole_turn: true, work: Work::Players },
+    floor(FLOOR, PLAYER, Work::BareSockets),
 ];
 
 const fn floor(subject: &'static str, metric: &'static str, work: Work) -> Variant {
-    Variant { subject, metric, whole_turn: false, has_goal: false, work }
+    Variant { subject, metric, whole_turn: false, work }
 }
 
 /// How many get how much at once.
@@ -198,8 +200,9 @@ impl Local<'_> {
         let sink = |_| Box::new(Verifier::<false>::new(self.case.payload, Arc::clone(&sum))) as Box<dyn FrameSink>;
         let mut sinks: Vec<Box<dyn FrameSink>> = (0..self.case.subscribers).map(sink).collect();
         let mut frames = self.frames();
+        let mut batch = Vec::new();
         let ns = self.bare(|flush| {
-            let batch: Vec<Frame> = (0..flush).map(|_| frames.next()).collect();
+            refill(&mut batch, &mut frames, flush);
             for sink in black_box(&mut sinks) {
                 for frame in &batch {
                     black_box(sink.on_frame(frame));
@@ -209,7 +212,7 @@ impl Local<'_> {
         for sink in &mut sinks {
             sink.on_end(Reason::Ended);
         }
-        self.all(frames.number(), sum.load(Ordering::Relaxed), ns)
+        self.all(frames.number(), sum.load(Ordering::Relaxed), self.less_frames(ns))
     }
 
     /// The same null sockets, one send each of the same slices: what of a delivery is the world's.
@@ -217,8 +220,9 @@ impl Local<'_> {
         let mut env = NullEnv::new(0, Bytes::new(), self.case.payload);
         let mut sockets: Vec<NullSocket> = (0..self.case.subscribers).map(|_| NullSocket::default()).collect();
         let mut frames = self.frames();
+        let mut batch = Vec::new();
         let ns = self.bare(|flush| {
-            let batch: Vec<Frame> = (0..flush).map(|_| frames.next()).collect();
+            refill(&mut batch, &mut frames, flush);
             let slices: Vec<IoSlice<'_>> =
                 batch.iter().flat_map(|frame| [IoSlice::new(&[0; 17]), IoSlice::new(&frame.payload)]).collect();
             for socket in black_box(&mut sockets) {
@@ -226,7 +230,21 @@ impl Local<'_> {
                 let _ = black_box(env.send(socket, &slices));
             }
         });
-        self.all(frames.number(), env.took().right, ns)
+        self.all(frames.number(), env.took().right, self.less_frames(ns))
+    }
+
+    /// Less the making of the frames, which is no delivery.
+    fn less_frames(&self, ns: f64) -> f64 {
+        let (mut frames, mut batch) = (self.frames(), Vec::new());
+        let flushes = self.flushes();
+        let each = chunks(self.clock, self.settings.chunks, || {
+            for _ in 0..flushes {
+                refill(&mut batch, &mut frames, self.case.flush);
+                black_box(&batch);
+            }
+            flushes * self.case.flush
+        });
+        ns - each / self.case.subscribers as f64
     }
 
     /// A bounded channel of payloads for each subscriber.
@@ -273,6 +291,11 @@ impl Local<'_> {
     fn frames(&self) -> Frames {
         Frames::new(GOP, self.case.payload)
     }
+}
+
+fn refill(batch: &mut Vec<Frame>, frames: &mut Frames, count: u64) {
+    batch.clear();
+    batch.extend((0..count).map(|_| frames.next()));
 }
 
 const _: () = assert!(CHANNEL >= 64, "a flush has at most 64 frames");

@@ -34,7 +34,8 @@ impl Bench<'_> {
         let waker = network.waker().map_err(system)?;
         let mut ready = Vec::new();
         let wait = move || network.wait(Some(Duration::from_secs(1)), &mut ready);
-        Ok(self.wakes(wait, move |_| waker.wake()))
+        // Lent: closed by the sender after its last wake, it would take that wake along.
+        Ok(self.wakes(wait, |_| waker.wake()))
     }
 
     fn wakes(&self, mut wait: impl FnMut() + Send, wake: impl Fn(&thread::Thread) + Send) -> Histogram<u64> {

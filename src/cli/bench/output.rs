@@ -92,7 +92,8 @@ impl Output {
     fn check(&self) -> Result<(), Failure> {
         for (option, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+            let folder =
+                file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
             if !folder.is_dir() {
                 return Err(Failure::usage(format!("{option} {}: there is no such folder", file.display())));
             }

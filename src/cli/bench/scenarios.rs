@@ -165,6 +165,7 @@ How to read it:
   delivery                          what one more subscriber costs the shard for each frame
   turn                              everything, the frame's own way included, divided by its deliveries
   floor                             the same receivers called in a bare loop: what is their own
+  bookkeeping                       a delivery to a sink less that floor: what is the shard's own
   Receivers check number, length and end of every frame while they are timed; delivered means received and right.
 Examples:
   shardcast bench fanout --size smoke
