@@ -20,7 +20,9 @@ use hdrhistogram::Histogram;
 
 use super::figures::{Found, Row, adjusted, clock_ns};
 use super::line::{LineHop, on_core};
+use super::machine::LineClass;
 use super::model::Scenario;
+use super::ring::MOVED;
 use super::{BenchError, Context, Size, ring, setting};
 use crate::clock::Clock;
 use crate::shard::Idle;
@@ -64,6 +66,9 @@ impl Settings {
 /// A router that does not start; frames that were lost or out of order in most repetitions.
 pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, BenchError> {
     setting("repetitions", settings.repetitions, settings.repetitions > 0, "at least 1")?;
+    if context.cores.len() < 2 {
+        return Err(BenchError::Cores { wanted: 2, there: context.cores.len() });
+    }
     let mut found = Found::new(
         "hop",
         "How long a frame is under way from thread to thread, shards spinning and asleep, beside the bare floors",
@@ -126,35 +131,42 @@ impl Bench<'_> {
         let before = found.samples(row(FLOOR, "bare line"), &line.measure(self.clock), since);
         let since = found.now();
         let ring = found.samples(row(FLOOR, "bare ring"), &ring::hop(self.cores, self.settings.spinning)?, since);
-        let mut ways = vec![Way::Shards(0, 1), Way::Shards(1, 0), Way::Shards(0, 0), Way::Host(1)];
-        if self.host.is_some() {
-            ways.push(Way::Host(2));
-        }
         let mut crossing = Vec::new();
-        for way in ways {
-            let since = found.now();
-            let Some(samples) = self.way(Idle::Spin, way)? else { continue };
-            let row = row(OURS, way.name());
-            let p50 = found.samples(row.clone(), &samples, since);
-            found.push(row, p50);
-            if matches!(way, Way::Shards(from, to) if from != to) {
-                crossing.push(p50);
-            }
+        for way in [Way::Shards(0, 1), Way::Shards(1, 0)] {
+            crossing.extend(self.spin(way, found)?);
         }
         let since = found.now();
         let after = found.samples(row(FLOOR, "bare line"), &line.measure(self.clock), since);
         let line = f64::midpoint(before, after);
         found.push(row(FLOOR, "bare line"), line);
         found.push(row(FLOOR, "bare ring"), ring);
-        // Both directions: what the clocks of the cores differ by cancels out.
-        if let [there, back] = crossing[..] {
+        // Of two distances there is no quotient.
+        if LineClass::of(before) != LineClass::of(after) {
+            found.warn(MOVED.to_owned());
+        } else if let [there, back] = crossing[..] {
+            // Both directions: what the clocks of the cores differ by cancels out.
             let hop = f64::midpoint(there, back);
             let quotient = |metric: &str| Row::new(OURS, metric, "×");
             let why = "at most twice the bare line, and the ring";
             found.push(quotient("shard to shard ÷ (2 × line + ring)").goal(1.0, why), hop / (2.0 * line + ring));
             found.push(quotient("shard to shard ÷ line").goal(3.0, "at most three times the bare line"), hop / line);
         }
+        self.spin(Way::Shards(0, 0), found)?;
+        self.spin(Way::Host(1), found)?;
+        if self.host.is_some() {
+            self.spin(Way::Host(2), found)?;
+        }
         Ok(())
+    }
+
+    /// The median of one way with shards that spin, unless frames are missing.
+    fn spin(&mut self, way: Way, found: &mut Found) -> Result<Option<f64>, BenchError> {
+        let since = found.now();
+        let Some(samples) = self.way(Idle::Spin, way)? else { return Ok(None) };
+        let row = Row::ns(OURS, "one way, spinning").param("way", way.name());
+        let p50 = found.samples(row.clone(), &samples, since);
+        found.push(row, p50);
+        Ok(Some(p50))
     }
 
     fn parked(&mut self, found: &mut Found) -> Result<(), BenchError> {

@@ -134,6 +134,14 @@ pub enum BenchError {
         /// All of them.
         all: usize,
     },
+    /// The scenario says nothing on so few cores.
+    #[error("it needs {wanted} cores, and may use {there}")]
+    Cores {
+        /// How many it needs.
+        wanted: usize,
+        /// How many it may use.
+        there: usize,
+    },
     /// A setting that makes no sense.
     #[error("{name} of {value}: {rule}")]
     Setting {

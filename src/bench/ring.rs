@@ -6,20 +6,23 @@
 //! trip is timed by one reading of the clock, whose own cost is taken off; a hop is half of it. Every message is
 //! checked for its number and for being whole.
 
+mod queue;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 
 use super::figures::{Found, Row, adjusted, chunks, clock_ns, histogram};
 use super::line::{LineHop, on_core, pin, wait_until};
+use super::machine::LineClass;
 use super::model::Scenario;
 use super::{BenchError, Context, Size, all_of, setting};
 use crate::clock::Clock;
 use crate::limits::PEER_RING_SLOTS;
-use crate::ring::{Consumer, Producer, PushError, ring};
+use crate::ring::ring;
+use queue::{Message, Receive1, Send1};
 
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +83,13 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
     found.config("messages on one thread", settings.pairs);
     found.config("messages between two", settings.sent);
     found.config("round trips", settings.round_trips);
-    if let Some(warning) = context.too_few_cores(2, "the figures of two threads are those of the system's scheduler")
-    {
+    if let Some(warning) = context.too_few_cores(2, ONE_CORE) {
         found.warn(warning);
     }
-    let mut bench = Bench { settings, cores, clock: Clock::start(), clock_ns: 0.0, wrong: AtomicU64::new(0) };
+    let mut bench =
+        Bench { settings, cores, clock: Clock::start(), clock_ns: 0.0, alone: false, wrong: AtomicU64::new(0) };
     bench.clock_ns = on_core(cores[0], || clock_ns(bench.clock));
+    bench.alone = context.cores.len() < 2;
     for repetition in 0..settings.repetitions {
         context.progress.step(repetition, settings.repetitions, "queues and the bare line");
         on_core(cores[0], || bench.repetition(&mut found));
@@ -97,8 +101,14 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
 /// One way through the ring between these two cores, of so many round trips: a floor for other scenarios.
 pub(super) fn hop(cores: [usize; 2], round_trips: u64) -> Result<Histogram<u64>, BenchError> {
     let settings = Settings { round_trips, ..Settings::of(Size::Test) };
-    let mut bench =
-        Bench { settings: &settings, cores, clock: Clock::start(), clock_ns: 0.0, wrong: AtomicU64::new(0) };
+    let mut bench = Bench {
+        settings: &settings,
+        cores,
+        clock: Clock::start(),
+        clock_ns: 0.0,
+        alone: false,
+        wrong: AtomicU64::new(0),
+    };
     let hop = on_core(cores[0], || {
         bench.clock_ns = clock_ns(bench.clock);
         bench.hop(ring(settings.slots), ring(settings.slots))
@@ -109,85 +119,21 @@ pub(super) fn hop(cores: [usize; 2], round_trips: u64) -> Result<Histogram<u64>,
 
 const OURS: &str = "shardcast";
 const RTRB: &str = "rtrb";
+const HOP: &str = "hop between two cores";
+/// Two threads that wait for each other measure on one core how long the system lets each of them wait.
+const ONE_CORE: &str = "between two threads nothing is measured";
+pub(super) const MOVED: &str = "the cores moved apart or together within a repetition: it has no quotients, and its figures of two threads are of \
+     several distances";
 /// Messages that are timed at once: far less than a time slice, far more than the ring.
 const CHUNK: u64 = 16_384;
-
-/// What goes between shards for each frame: a payload and its description, 56 bytes. The payload is static, so that
-/// no reference count is measured.
-struct Message {
-    payload: Bytes,
-    meta: [u64; 3],
-}
-
-impl Message {
-    #[inline]
-    fn new(n: u64) -> Self {
-        Self { payload: Bytes::from_static(b"frame"), meta: [n, n, n] }
-    }
-
-    /// Whether it is the message with this number, and whole.
-    #[inline]
-    fn is(&self, n: u64) -> bool {
-        self.payload.len() == 5 && self.meta == [n, n, n]
-    }
-}
-
-/// One half of a queue that is compared.
-trait Send1: Send {
-    fn send(&mut self, message: Message) -> Result<(), Message>;
-}
-
-trait Receive1: Send {
-    fn receive(&mut self) -> Option<Message>;
-}
-
-impl Send1 for Producer<Message> {
-    #[inline]
-    fn send(&mut self, message: Message) -> Result<(), Message> {
-        self.push(message).map_err(|(PushError::Full(back) | PushError::Closed(back))| back)
-    }
-}
-
-impl Receive1 for Consumer<Message> {
-    #[inline]
-    fn receive(&mut self) -> Option<Message> {
-        self.pop()
-    }
-}
-
-impl Send1 for rtrb::Producer<Message> {
-    #[inline]
-    fn send(&mut self, message: Message) -> Result<(), Message> {
-        self.push(message).map_err(|rtrb::PushError::Full(back)| back)
-    }
-}
-
-impl Receive1 for rtrb::Consumer<Message> {
-    #[inline]
-    fn receive(&mut self) -> Option<Message> {
-        self.pop().ok()
-    }
-}
-
-impl Send1 for crossbeam_channel::Sender<Message> {
-    #[inline]
-    fn send(&mut self, message: Message) -> Result<(), Message> {
-        self.try_send(message).map_err(crossbeam_channel::TrySendError::into_inner)
-    }
-}
-
-impl Receive1 for crossbeam_channel::Receiver<Message> {
-    #[inline]
-    fn receive(&mut self) -> Option<Message> {
-        self.try_recv().ok()
-    }
-}
 
 struct Bench<'a> {
     settings: &'a Settings,
     cores: [usize; 2],
     clock: Clock,
     clock_ns: f64,
+    /// There is no second core.
+    alone: bool,
     /// Messages that were not the one that had to come.
     wrong: AtomicU64,
 }
@@ -200,24 +146,35 @@ struct Between {
 
 impl Bench<'_> {
     fn repetition(&self, found: &mut Found) {
-        let hop = |subject| Row::ns(subject, "hop between two cores");
-        let since = found.now();
-        let line = LineHop { cores: self.cores, round_trips: self.settings.round_trips }.measure(self.clock);
-        let line = found.samples(hop("floor"), &line, since);
-        found.push(hop("floor"), line);
-
+        let before = self.line(found);
         let ours = self.measure(found, OURS, ring::<Message>);
         let rtrb = self.measure(found, RTRB, rtrb::RingBuffer::<Message>::new);
         self.measure(found, "crossbeam-channel", crossbeam_channel::bounded::<Message>);
+        let after = self.line(found);
+        let (Some(before), Some(after), Some(ours), Some(rtrb)) = (before, after, ours, rtrb) else { return };
+        let line = f64::midpoint(before, after);
+        found.push(Row::ns("floor", HOP), line);
 
+        // Of two distances there is no quotient.
+        if LineClass::of(before) != LineClass::of(after) {
+            found.warn(MOVED.to_owned());
+            return;
+        }
         let quotient = |metric: &str| Row::new(OURS, metric, "×");
         let lead = "rtrb is the choice if ours does not hold its lead";
-        found.push(
-            quotient("hop ÷ bare line").goal(1.0, "0.7 was measured: the line of a slot carries its own tag"),
-            ours.hop_p50 / line,
-        );
+        found.push(quotient("hop ÷ bare line"), ours.hop_p50 / line);
         found.push(quotient("hop ÷ rtrb's").goal(1.0, lead), ours.hop_p50 / rtrb.hop_p50);
         found.push(quotient("time per message ÷ rtrb's").goal(1.0, lead), ours.throughput / rtrb.throughput);
+    }
+
+    /// One way of the bare cache line.
+    fn line(&self, found: &mut Found) -> Option<f64> {
+        if self.alone {
+            return None;
+        }
+        let since = found.now();
+        let line = LineHop { cores: self.cores, round_trips: self.settings.round_trips }.measure(self.clock);
+        Some(found.samples(Row::ns("floor", HOP), &line, since))
     }
 
     fn measure<S: Send1, R: Receive1>(
@@ -225,20 +182,23 @@ impl Bench<'_> {
         found: &mut Found,
         subject: &str,
         make: impl Fn(usize) -> (S, R),
-    ) -> Between {
+    ) -> Option<Between> {
         let slots = self.settings.slots;
         for burst in &self.settings.bursts {
             let ns = self.same_thread(make(slots), *burst as u64);
             found.push(Row::ns(subject, "push and pop on one thread").param("burst", burst), ns);
         }
+        if self.alone {
+            return None;
+        }
         let throughput = self.two_threads(make(slots));
         found.push(Row::ns(subject, "message between two cores at full speed"), throughput);
         let since = found.now();
         let hop = self.hop(make(slots), make(slots));
-        let row = || Row::ns(subject, "hop between two cores");
+        let row = || Row::ns(subject, HOP);
         let hop_p50 = found.samples(row(), &hop, since);
         found.push(row(), hop_p50);
-        Between { throughput, hop_p50 }
+        Some(Between { throughput, hop_p50 })
     }
 
     /// Push and pop on one thread, so many of each in turn.
@@ -348,7 +308,8 @@ mod tests {
         finite(&scenario);
         let hop: Vec<&str> = scenario.distributions.iter().map(|found| &*found.subject).collect();
         assert_eq!(hop, ["floor", OURS, RTRB, "crossbeam-channel"]);
-        assert!(scenario.distributions.iter().all(|found| found.count == 100));
+        // The line before and after.
+        assert_eq!(scenario.distributions.iter().map(|found| found.count).collect::<Vec<_>>(), [200, 100, 100, 100]);
         let bursts = scenario.figures.iter().filter(|figure| figure.subject == OURS && figure.params.len() == 1);
         assert_eq!(
             bursts.flat_map(|figure| &figure.params).map(|(_, burst)| &**burst).collect::<Vec<_>>(),
@@ -382,6 +343,7 @@ mod tests {
             cores: [0, 0],
             clock: Clock::start(),
             clock_ns: 0.0,
+            alone: false,
             wrong: AtomicU64::new(0),
         };
         bench.same_thread((Nowhere, Repeats), 1);

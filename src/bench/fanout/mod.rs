@@ -98,10 +98,11 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
             verified += on_core(core, || repetition(&Local { clock, settings, case }, &mut found))?;
         }
     }
-    if !settings.across.is_empty() {
-        if let Some(warning) = context.too_few_cores(2, "the second shard has no core of its own") {
-            found.warn(warning);
-        }
+    if let Some(warning) =
+        context.too_few_cores(2, "two shards are not measured").filter(|_| !settings.across.is_empty())
+    {
+        found.warn(warning);
+    } else if !settings.across.is_empty() {
         found.config("across on cores", format!("{}, {}", context.core(0), context.core(1)));
         for _ in 0..settings.repetitions {
             for subscribers in &settings.across {

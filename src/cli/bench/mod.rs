@@ -97,14 +97,15 @@ mod heap {
 
 const EXAMPLES: &str = "\
 Examples:
-  shardcast bench suite --size smoke                       all of it within a minute; the numbers are rough
-  shardcast bench suite --json now.json --html now.html    all of it, five repetitions at least
-  shardcast bench compare before.json now.json             what differs by more than noise
+  shardcast bench suite --size smoke              all of it within a minute; rough numbers
+  shardcast bench suite --json a.json --html a.html
+  shardcast bench compare a.json b.json           what differs by more than noise
   shardcast bench fanout --subscribers 10,1000 --payload 1200,64KiB
   shardcast bench hop --cores 2,3 --repetitions 9
 
 What the numbers are worth:
-  Every scenario verifies what was delivered; one that lost something or was disturbed too much has no numbers, and the
-  exit code is 1. Numbers are medians of repetitions that take turns, with the least and the greatest. The machine's own
-  disturbance is measured beside them: look at the warnings first. Compare figures with the floor of the same run, not
-  with those of another machine.";
+  Every scenario verifies what was delivered. One that lost something or was disturbed too much
+  has no numbers, and the exit code is 1. Numbers are medians of repetitions that take turns,
+  with the least and the greatest. The machine's own disturbance is measured beside them: look
+  at the warnings first. Compare a figure with the floor of the same run, not with that of
+  another machine.";

@@ -60,8 +60,13 @@ pub(super) fn run(
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let outcome = suite::run(jobs()?, size, command, &context, &|name, at, of| display.scenario(name, at, of));
     display.finish();
+    let verdict = verdict(&outcome);
+    // Of a setting that makes no sense there is no result.
+    if verdict.as_ref().is_err_and(|failure| failure.code == USAGE) {
+        return verdict;
+    }
     output.write(&outcome)?;
-    verdict(&outcome)
+    verdict
 }
 
 fn verdict(outcome: &Outcome) -> Result<(), Failure> {
@@ -71,6 +76,9 @@ fn verdict(outcome: &Outcome) -> Result<(), Failure> {
     let usage = outcome.failures.len() == 1 && matches!(first, BenchError::Setting { .. });
     Err(if usage { Failure::usage(sentence) } else { Failure::runtime(sentence) })
 }
+
+/// The code of [`Failure::usage`].
+const USAGE: u8 = 2;
 
 /// Those that are given, if they are there; else all.
 fn cores(given: &[usize]) -> Result<Vec<usize>, Failure> {

