@@ -83,7 +83,7 @@ impl Context<'_> {
     /// What to warn of if a scenario wants more cores than there are.
     fn too_few_cores(&self, wanted: usize, what: &str) -> Option<String> {
         let cores = self.cores.len();
-        (cores < wanted).then(|| format!("{cores} cores, {wanted} wanted: {what}"))
+        (cores < wanted).then(|| format!("{wanted} cores are wanted, {cores} may be used: {what}"))
     }
 }
 
