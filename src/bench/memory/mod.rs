@@ -225,26 +225,24 @@ impl Meter {
     /// What `work` leaves held, for each of `count`; and what it made, still held.
     fn each<T>(&self, count: usize, work: impl FnOnce() -> T) -> Result<(Held, T), BenchError> {
         let each = |bytes: f64| bytes / count as f64;
-        let before = self.look()?;
+        // Looking at the system allocates: it is done before the counting begins, and after it ends.
+        std::thread::sleep(SETTLING);
+        let before = resident()?;
+        let counted_before = self.count.map(|count| count());
         let kept = work();
-        let after = self.look()?;
-        let counted = before.1.zip(after.1);
+        // The audit writer has written what it was told, and let go of it.
+        std::thread::sleep(SETTLING);
+        let counted = counted_before.zip(self.count.map(|count| count()));
+        let after = resident()?;
         let held = |counted: Counted| counted.allocated as f64 - counted.freed as f64;
         Ok((
             Held {
-                resident: each(after.0 - before.0),
+                resident: each(after - before),
                 requested: counted.map(|(before, after)| each(held(after) - held(before))),
                 allocations: counted.map(|(before, after)| each((after.allocations - before.allocations) as f64)),
             },
             kept,
         ))
-    }
-
-    fn look(&self) -> Result<(f64, Option<Counted>), BenchError> {
-        // The audit writer has written what it was told, and let go of it.
-        std::thread::sleep(SETTLING);
-        let counted = self.count.map(|count| count());
-        Ok((resident()?, counted))
     }
 }
 
