@@ -23,3 +23,5 @@ pub use json::{LINE_VERSION, TEXT_BYTES_MAX, write_line};
 pub use memory::MemorySink;
 pub use pipeline::{AuditPipeline, AuditProducer, AuditStats};
 pub use record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};
+#[cfg(feature = "bench")]
+pub(crate) use utc::rfc3339;

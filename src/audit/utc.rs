@@ -14,6 +14,14 @@ pub(super) fn write_rfc3339(wall: Wall, out: &mut Vec<u8>) {
     let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z");
 }
 
+/// The same as text, for the reports of the harness.
+#[cfg(feature = "bench")]
+pub(crate) fn rfc3339(wall: Wall) -> String {
+    let mut text = Vec::new();
+    write_rfc3339(wall, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Year, month and day of a count of days since 1970-01-01, in the Gregorian calendar.
 ///
 /// [Howard Hinnant, `civil_from_days`](https://howardhinnant.github.io/date_algorithms.html#civil_from_days),

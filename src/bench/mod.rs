@@ -4,8 +4,28 @@
 //! in repetitions that take turns with the others, verifies what was delivered, and returns figures; it prints nothing.
 //! Nothing outside of this module and the command line uses it.
 
+pub mod audit;
+pub mod fanout;
+pub mod hop;
+pub mod join;
+pub mod machine;
+pub mod memory;
 pub mod model;
+pub mod program;
+pub mod publish;
 pub mod report;
+pub mod ring;
+pub mod suite;
+
+mod figures;
+mod frames;
+mod line;
+mod world;
+
+use std::io;
+
+use crate::reason::Reason;
+use crate::router::StartError;
 
 /// How much is measured: by default each scenario takes its own numbers from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +40,29 @@ pub enum Size {
     Full,
 }
 
+impl Size {
+    /// The word for it on the command line and in a [`model::Report`].
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Smoke => "smoke",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        }
+    }
+
+    /// One of four.
+    const fn pick<T: Copy>(self, [test, smoke, standard, full]: [T; 4]) -> T {
+        match self {
+            Self::Test => test,
+            Self::Smoke => smoke,
+            Self::Standard => standard,
+            Self::Full => full,
+        }
+    }
+}
+
 /// What every scenario is given besides its own settings.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -31,6 +74,19 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl Context<'_> {
+    /// The core at this place, or the last if there are fewer.
+    fn core(&self, index: usize) -> usize {
+        self.cores.get(index).or_else(|| self.cores.last()).copied().unwrap_or(0)
+    }
+
+    /// What to warn of if a scenario wants more cores than there are.
+    fn too_few_cores(&self, wanted: usize, what: &str) -> Option<String> {
+        let cores = self.cores.len();
+        (cores < wanted).then(|| format!("{wanted} cores are wanted, {cores} may be used: {what}"))
+    }
+}
+
 /// Who waits for a scenario and wants to know how far it is.
 pub trait Progress {
     /// `done` of `all` steps are done; the next one is `what`.
@@ -38,4 +94,88 @@ pub trait Progress {
 
     /// Something that the person should see at once: a warning, a result.
     fn note(&self, text: &str);
+}
+
+/// Why a scenario has no result. A run in which something was lost or wrong is a failure, not a number.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// A router did not start.
+    #[error("cannot start a router: {0}")]
+    Start(#[from] StartError),
+    /// The operating system said no.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried: a verb and its object.
+        action: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The router refused what the scenario asked it for.
+    #[error("the router refused to serve the scenario: {0}")]
+    Refused(#[from] Reason),
+    /// What was counted is not what had to come: something was lost, repeated, out of order or damaged.
+    #[error("not valid: {what}: {found} instead of {expected}")]
+    Wrong {
+        /// What was counted.
+        what: &'static str,
+        /// The count.
+        found: u64,
+        /// What it had to be.
+        expected: u64,
+    },
+    /// Others took the machine away too often.
+    #[error("not valid: only {valid} of {all} repetitions of {what} were undisturbed")]
+    Disturbed {
+        /// What was repeated.
+        what: &'static str,
+        /// Repetitions that can be used.
+        valid: usize,
+        /// All of them.
+        all: usize,
+    },
+    /// The scenario says nothing on so few cores.
+    #[error("it needs {wanted} cores, and may use {there}")]
+    Cores {
+        /// How many it needs.
+        wanted: usize,
+        /// How many it may use.
+        there: usize,
+    },
+    /// A setting that makes no sense.
+    #[error("{name} of {value}: {rule}")]
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// What it has to be.
+        rule: &'static str,
+    },
+    /// A part of the scenario that runs as a process of its own failed.
+    #[error("the part of the scenario that runs as a process of its own failed ({status}): {output}")]
+    Part {
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said.
+        output: String,
+    },
+}
+
+impl BenchError {
+    /// Whether the scenario ran and its numbers are not to be told.
+    #[must_use]
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Wrong { .. } | Self::Disturbed { .. })
+    }
+}
+
+/// All of them came, or the run is not valid.
+const fn all_of(what: &'static str, found: u64, expected: u64) -> Result<(), BenchError> {
+    if found == expected { Ok(()) } else { Err(BenchError::Wrong { what, found, expected }) }
+}
+
+/// Within bounds, or it makes no sense.
+fn setting(name: &'static str, value: usize, ok: bool, rule: &'static str) -> Result<(), BenchError> {
+    if ok { Ok(()) } else { Err(BenchError::Setting { name, value: value as u64, rule }) }
 }

@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod banner;
+#[cfg(feature = "bench")]
+mod bench;
 mod config;
 mod config_command;
 mod log;
@@ -18,6 +20,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Config(args) => config_command::run(args),
         Command::Token(args) => token::run(args),
+        #[cfg(feature = "bench")]
+        Command::Bench(args) => bench::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +47,9 @@ enum Command {
     Config(config_command::Args),
     /// Print a signed token that lets somebody publish or play until a time
     Token(token::Args),
+    /// Measure: rings, hops, fan-out, joins, memory; the numbers of this machine, with what they are worth
+    #[cfg(feature = "bench")]
+    Bench(bench::Args),
 }
 
 /// Why the program ends without having done what it was asked for.
@@ -71,6 +78,7 @@ Examples:
   shardcast config example > shardcast.toml    every key with its default and what it means
   shardcast config check shardcast.toml
   shardcast serve --config shardcast.toml
+  shardcast bench suite --size smoke           what this machine can do, within a minute
 
 Exit codes:
   0 done, 1 it was not possible, 2 wrong arguments or configuration, 70 a shard hangs (router.exit_on_hang),

@@ -27,6 +27,8 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use access::{Access, read_secret_file};
 pub(crate) use reader::Problem;
+#[cfg(feature = "bench")]
+pub(crate) use units::parse_bytes;
 pub(crate) use units::{parse_duration, show_duration};
 
 use reader::{Problems, Section};

@@ -99,7 +99,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     if micros == 0 { "0s".into() } else { format!("{micros}us") }
 }
 
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let (digits, unit) = split(text)?;
     let shift = match unit {
         "" => 0,

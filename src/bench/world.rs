@@ -7,28 +7,29 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::RwLock;
-use shardcast::audit::AuditPipeline;
-use shardcast::clock::{Clock, Instant, Now, Wall};
-use shardcast::extension::{AllowAll, Credentials, FrameSink};
-use shardcast::id::{ConnectionId, ShardId, StreamKey};
-use shardcast::limits::Limits;
-use shardcast::media::Frame;
-use shardcast::net::{Accepted, Ready};
-use shardcast::protocol::{Input, Output, Packetizer, PlayOptions, PlayRequest, Protocol, Session, SessionContext};
-use shardcast::reason::Reason;
-use shardcast::ring::{Doorbell, Producer, Wake, ring};
-use shardcast::shard::{
+
+use super::frames::{PERIOD_NS, is_right};
+use crate::audit::AuditPipeline;
+use crate::clock::{Clock, Instant, Now, Wall};
+use crate::extension::{AllowAll, Credentials, FrameSink};
+use crate::id::{ConnectionId, ShardId, StreamKey};
+use crate::limits::Limits;
+use crate::media::Frame;
+use crate::net::{Accepted, Ready};
+use crate::protocol::{Input, Output, Packetizer, PlayOptions, PlayRequest, Protocol, Session, SessionContext};
+use crate::reason::Reason;
+use crate::ring::{Doorbell, Producer, Wake, ring};
+use crate::shard::{
     Attach, Beat, Command, Config, Counters, Env, EventHub, Gauges, HostPublish, Idle, Message, PackedFrame, Parts,
     Post, PublisherEvent, Shard, Shared, mesh,
 };
-use shardcast::stream::{AppSpec, Directory};
-
-use super::{PAYLOAD_BYTES, PERIOD_NS, sequence_of, wrapped};
+use crate::stream::{AppSpec, Directory};
 
 /// Slots of the publisher's ring: more than a turn takes.
-pub(crate) const RING_SLOTS: usize = 1024;
+pub(super) const RING_SLOTS: usize = 1024;
 /// From one frame to the next.
 const PERIOD: Duration = Duration::from_nanos(PERIOD_NS);
 /// What a turn takes, for deadlines.
@@ -37,39 +38,40 @@ const MOMENT: Duration = Duration::from_micros(10);
 const NAME: &str = "live/bench";
 
 /// The world.
-pub(crate) struct NullEnv {
+pub(super) struct NullEnv {
     now: Now,
     knocking: u32,
     /// The first bytes that each peer sends.
-    hello: bytes::Bytes,
+    hello: Bytes,
+    payload_bytes: usize,
     took: Took,
 }
 
 /// What all sockets took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Took {
+pub(super) struct Took {
     /// Frames that were the next, and whole.
-    pub(crate) right: u64,
-    pub(crate) bytes: u64,
+    pub(super) right: u64,
+    pub(super) bytes: u64,
 }
 
 /// A peer that takes everything and checks that no frame is missing.
 #[derive(Debug, Default)]
-pub(crate) struct NullSocket {
+pub(super) struct NullSocket {
     heard: bool,
     /// The number of the frame that is to come next.
     next: u64,
 }
 
 impl NullEnv {
-    /// So many peers knock, and say hello.
-    pub(crate) const fn new(knocking: u32, hello: bytes::Bytes) -> Self {
+    /// So many peers knock, and say hello; they expect frames with payloads of this size.
+    pub(super) const fn new(knocking: u32, hello: Bytes, payload_bytes: usize) -> Self {
         let now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
-        Self { now, knocking, hello, took: Took { right: 0, bytes: 0 } }
+        Self { now, knocking, hello, payload_bytes, took: Took { right: 0, bytes: 0 } }
     }
 
     /// What the sockets took in all.
-    pub(crate) const fn took(&self) -> Took {
+    pub(super) const fn took(&self) -> Took {
         self.took
     }
 }
@@ -111,12 +113,13 @@ impl Env for NullEnv {
     #[inline]
     fn send(&mut self, socket: &mut NullSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes = slices.iter().map(|slice| slice.len()).sum();
-        // Head and payload of each frame: if the last is as many further as there are, none is missing.
-        let frames = slices.len() as u64 / 2;
-        let next = wrapped(socket.next + frames);
-        let last = slices.last().filter(|payload| payload.len() == PAYLOAD_BYTES);
-        let right = last.and_then(|payload| sequence_of(payload)) == Some(wrapped(next + 255));
-        socket.next = next;
+        // Head and payload of each frame.
+        let (mut frames, mut right) = (0, true);
+        for pair in slices.chunks(2) {
+            right &= pair.get(1).is_some_and(|payload| is_right(payload, socket.next + frames, self.payload_bytes));
+            frames += 1;
+        }
+        socket.next += frames;
         self.took.right += if right { frames } else { 0 };
         self.took.bytes += bytes as u64;
         Ok(bytes)
@@ -132,10 +135,8 @@ impl Env for NullEnv {
 }
 
 /// RTMP without its handshake and commands: who sends a byte plays, and gets RTMP messages.
-#[cfg(feature = "rtmp")]
-pub(crate) struct PlaysAtOnce;
+pub(super) struct PlaysAtOnce;
 
-#[cfg(feature = "rtmp")]
 impl Protocol for PlaysAtOnce {
     fn name(&self) -> &'static str {
         "bench"
@@ -146,7 +147,7 @@ impl Protocol for PlaysAtOnce {
     }
 
     fn packetizer(&self, format: u32) -> Box<dyn Packetizer> {
-        shardcast::protocol::rtmp::Rtmp.packetizer(format)
+        crate::protocol::rtmp::Rtmp.packetizer(format)
     }
 }
 
@@ -178,8 +179,8 @@ impl Session for PlayingSession {
 }
 
 /// One shard, its host and its publisher, on one thread.
-pub(crate) struct Lone {
-    pub(crate) shard: Shard<NullEnv>,
+pub(super) struct Lone {
+    pub(super) shard: Shard<NullEnv>,
     commands: Sender<Command>,
     publisher: Option<LonePublisher>,
     now: Now,
@@ -188,7 +189,7 @@ pub(crate) struct Lone {
 }
 
 /// The host's end of a publish.
-pub(crate) struct LonePublisher {
+pub(super) struct LonePublisher {
     frames: Producer<Message<Reason>>,
     _events: Receiver<PublisherEvent>,
 }
@@ -207,25 +208,51 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-pub(crate) fn key() -> StreamKey {
+pub(super) fn key() -> StreamKey {
     StreamKey::parse(NAME).expect("a valid name")
 }
 
+/// Who knocks at the listener of a lone shard.
+pub(super) struct Peers {
+    pub(super) count: u32,
+    /// What each of them says.
+    pub(super) hello: Bytes,
+    pub(super) protocol: Arc<dyn Protocol>,
+    /// Of the frames that they expect.
+    pub(super) payload_bytes: usize,
+}
+
+impl Peers {
+    /// Peers that play [`key`] at once, as RTMP players do.
+    pub(super) fn playing(count: usize, payload_bytes: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self { count, hello: Bytes::from_static(b"p"), protocol: Arc::new(PlaysAtOnce), payload_bytes }
+    }
+}
+
 impl Lone {
-    /// A shard on which nothing is published; `players` knock at its listener for `protocol` and send `hello`.
-    pub(crate) fn new(spec: AppSpec, players: u32, hello: bytes::Bytes, protocol: Option<Arc<dyn Protocol>>) -> Self {
+    /// A shard on which nothing is published, and at which nobody knocks.
+    pub(super) fn new(spec: AppSpec) -> Self {
+        Self::with_peers(spec, None)
+    }
+
+    /// A shard on which nothing is published.
+    pub(super) fn with_peers(spec: AppSpec, peers: Option<Peers>) -> Self {
         let (commands, orders) = unbounded();
         let doorbell = Doorbell::new(NoWake);
-        let listeners = protocol.iter().enumerate().map(|(index, _)| index).collect();
-        let mut limits = Limits::default();
-        limits.accepts_per_second = u32::MAX;
-        limits.publishers = usize::MAX;
+        let listeners = peers.iter().map(|_| 0).collect();
+        let protocols = peers.iter().map(|peers| Arc::clone(&peers.protocol)).collect();
+        let env = match peers {
+            Some(peers) => NullEnv::new(peers.count, peers.hello, peers.payload_bytes),
+            None => NullEnv::new(0, Bytes::new(), 0),
+        };
+        let limits = Limits { accepts_per_second: u32::MAX, publishers: usize::MAX, ..Limits::default() };
         let shared = Arc::new(Shared {
             directory: Directory::default(),
             authenticator: RwLock::new(Arc::new(AllowAll)),
             observers: Vec::new(),
             observes_frames: false,
-            protocols: protocol.into_iter().collect(),
+            protocols,
             listeners,
             events: EventHub::default(),
             gauges: Gauges::default(),
@@ -233,7 +260,6 @@ impl Lone {
             beats: vec![Beat::default()],
         });
         let audit = AuditPipeline::start(Vec::new(), 1024, Clock::start());
-        let env = NullEnv::new(players, hello);
         let now = env.now;
         let shard = Shard::new(Parts {
             id: ShardId(0),
@@ -251,12 +277,12 @@ impl Lone {
     }
 
     /// Publishes the stream that [`Lone::send`] sends frames of.
-    pub(crate) fn publish(&mut self, key: StreamKey) {
+    pub(super) fn publish(&mut self, key: StreamKey) {
         self.publisher = Some(self.publisher(key, RING_SLOTS));
     }
 
     /// Publishes a stream through a ring of this many slots.
-    pub(crate) fn publisher(&mut self, key: StreamKey, slots: usize) -> LonePublisher {
+    pub(super) fn publisher(&mut self, key: StreamKey, slots: usize) -> LonePublisher {
         let (frames, rx) = ring(slots);
         let (events_tx, events) = bounded(4);
         let (reply, answer) = bounded(1);
@@ -268,7 +294,7 @@ impl Lone {
     }
 
     /// Attaches a sink.
-    pub(crate) fn attach(&mut self, key: StreamKey, sink: Box<dyn FrameSink>) -> ConnectionId {
+    pub(super) fn attach(&mut self, key: StreamKey, sink: Box<dyn FrameSink>) -> ConnectionId {
         let (reply, answer) = bounded(1);
         let connection = self.new_connection();
         let attach = Attach { key, connection, options: PlayOptions::instant(), sink, reply };
@@ -278,54 +304,54 @@ impl Lone {
     }
 
     /// Gives the shard a command and the turn to obey it.
-    pub(crate) fn command(&mut self, command: Command) {
+    pub(super) fn command(&mut self, command: Command) {
         assert!(self.commands.send(command).is_ok(), "the shard is there");
         self.turn();
     }
 
     /// Takes a sink off its stream.
-    pub(crate) fn detach(&mut self, connection: ConnectionId) {
+    pub(super) fn detach(&mut self, connection: ConnectionId) {
         self.command(Command::Detach(connection));
     }
 
     /// Hands a frame to the publisher's ring, one period after the last.
     #[inline]
-    pub(crate) fn send(&mut self, frame: Frame) {
+    pub(super) fn send(&mut self, frame: Frame) {
         self.now.mono = self.now.mono + PERIOD;
         let mono = self.now.mono;
         self.publisher.as_mut().expect("published").push(frame, mono);
     }
 
     /// Hands a frame to a further publisher's ring.
-    pub(crate) fn push(&mut self, publisher: &mut LonePublisher, frame: Frame) {
+    pub(super) fn push(&mut self, publisher: &mut LonePublisher, frame: Frame) {
         publisher.push(frame, self.now.mono);
     }
 
     /// One turn, a moment after the last.
     #[inline]
-    pub(crate) fn turn(&mut self) -> usize {
+    pub(super) fn turn(&mut self) -> usize {
         self.now.mono = self.now.mono + MOMENT;
         self.shard.turn(self.now)
     }
 
     /// Turns until a turn finds nothing to do.
     #[inline]
-    pub(crate) fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while self.turn() > 0 || self.shard.has_work() {}
     }
 
     /// Ends the stream, and with it all its subscribers.
-    pub(crate) fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.publisher = None;
         self.settle();
     }
 
     /// What the sockets took in all.
-    pub(crate) fn took(self) -> Took {
+    pub(super) fn took(self) -> Took {
         self.shard.salvage().0.env.took()
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Counters {
         self.shard.counters()
     }
 

@@ -1,23 +1,29 @@
-//! The floor of everything between two cores: one word on one cache line, written by both in turn.
+//! The floor of everything between two cores: one word on one cache line, written by both in turn; and threads that
+//! stay on their core.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use core_affinity::CoreId;
 use hdrhistogram::Histogram;
-use shardcast::clock::Clock;
 
-use super::{histogram, pin};
+use super::figures::{adjusted, clock_ns, histogram};
+use crate::clock::Clock;
 
 /// The bare line between two cores.
-pub(crate) struct LineHop {
-    pub(crate) cores: [usize; 2],
-    pub(crate) round_trips: u64,
+pub(super) struct LineHop {
+    pub(super) cores: [usize; 2],
+    pub(super) round_trips: u64,
 }
 
 impl LineHop {
-    /// Round trips in nanoseconds, timed by one reading of the clock each.
-    pub(crate) fn measure(&self, clock: Clock) -> Histogram<u64> {
+    /// One way in nanoseconds: half of a round trip, timed by one reading of the clock, whose cost is taken off.
+    pub(super) fn measure(&self, clock: Clock) -> Histogram<u64> {
+        adjusted(&self.round_trips(clock), clock_ns(clock), 2.0)
+    }
+
+    fn round_trips(&self, clock: Clock) -> Histogram<u64> {
         #[repr(align(128))]
         struct Line(AtomicU64);
         let line = &Line(AtomicU64::new(0));
@@ -52,7 +58,7 @@ impl LineHop {
 
 /// Spins; the peer gets the core only if it seems to have none.
 #[inline]
-pub(crate) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let mut looks = 0u32;
     loop {
         if let Some(found) = look() {
@@ -64,4 +70,22 @@ pub(crate) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
             thread::yield_now();
         }
     }
+}
+
+/// Keeps this thread on one core, if the system lets it.
+pub(super) fn pin(core: usize) {
+    core_affinity::set_for_current(CoreId { id: core });
+}
+
+/// Works on a thread of its own that is kept on one core: this thread keeps all of its cores, so that it can give
+/// them to shards.
+pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        pin(core);
+        work()
+    };
+    thread::scope(|scope| match scope.spawn(pinned).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
