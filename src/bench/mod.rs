@@ -5,6 +5,7 @@
 //! Nothing outside of this module and the command line uses it.
 
 pub mod model;
+pub mod relay;
 pub mod report;
 
 /// How much is measured: by default each scenario takes its own numbers from it.

@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod banner;
+#[cfg(feature = "bench")]
+mod bench;
 mod config;
 mod config_command;
 mod log;
@@ -18,6 +20,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Config(args) => config_command::run(args),
         Command::Token(args) => token::run(args),
+        #[cfg(feature = "bench")]
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +47,9 @@ enum Command {
     Config(config_command::Args),
     /// Print a signed token that lets somebody publish or play until a time
     Token(token::Args),
+    /// Measure this server, or any other, and what is in it
+    #[cfg(feature = "bench")]
+    Bench(bench::Args),
 }
 
 /// Why the program ends without having done what it was asked for.

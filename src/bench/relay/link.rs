@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use super::chunk::Message;
 use super::session::{Purpose, Session};
@@ -20,14 +21,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Starts to connect; `token` will be readable and writable.
+    /// Starts to connect; `token` will be readable and writable. The kernel may keep `receive_buffer` bytes that have
+    /// not been read, if that is given.
     pub(crate) fn connect(
         registry: &Registry,
         token: Token,
         address: SocketAddr,
         purpose: Purpose,
+        receive_buffer: Option<usize>,
     ) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
+        if let Some(bytes) = receive_buffer {
+            SockRef::from(&stream).set_recv_buffer_size(bytes)?;
+        }
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let mut out = Vec::new();
         let session = Session::new(purpose, &mut out);
@@ -50,31 +56,41 @@ impl Link {
     pub(crate) fn on_readable(
         &mut self,
         buffer: &mut [u8],
-        hashing: bool,
+        checking: bool,
         mut media: impl FnMut(&Message<'_>),
     ) -> io::Result<usize> {
         let mut total = 0;
         loop {
-            let read = match self.stream.read(buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
+            let read = self.read_once(buffer, checking, &mut media)?;
             total += read;
-            self.session
-                .input(&buffer[..read], hashing, &mut self.out, &mut media)
-                .map_err(|fault| io::Error::other(format!("{fault:?}")))?;
             // A short read emptied the socket: what comes later is a new edge (epoll(7), question 9).
             if read < buffer.len() {
-                break;
+                return Ok(total);
             }
         }
+    }
+
+    /// Reads at most what the buffer holds; returns how many bytes that were, 0 if there are none.
+    pub(crate) fn read_once(
+        &mut self,
+        buffer: &mut [u8],
+        checking: bool,
+        media: impl FnMut(&Message<'_>),
+    ) -> io::Result<usize> {
+        let read = loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")),
+                Ok(read) => break read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        self.session.input(&buffer[..read], checking, &mut self.out, media).map_err(io::Error::other)?;
         if !self.out.is_empty() {
             self.flush()?;
         }
-        Ok(total)
+        Ok(read)
     }
 
     /// Writes as much of [`Self::out`] as the socket takes.

@@ -1,47 +1,54 @@
 //! Connections that do nothing: handshake, `connect`, `createStream`, `play` of a stream that is not there.
 //!
-//! The client half runs in processes of its own and holds its connections until its input ends.
+//! The client half runs in a process of its own and holds its connections until its input ends.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Poll, Token, Waker};
 
+use super::error::RelayError;
 use super::link::Link;
-use super::options::Options;
+use super::plan::{Held, Said};
 use super::session::{Progress, Purpose, Role};
+use super::talk::Orders;
 
 /// Connections that may be between `connect` and `play` at once: less than any listener's queue.
 const OPENING_MAX: usize = 64;
 /// Without progress for so long, the rest is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens them, prints `settled N` once, and at its end `left N`.
-pub(crate) fn run(options: &Options) -> io::Result<()> {
-    let address: SocketAddr = options.get("address")?;
-    let count: usize = options.get("connections")?;
+/// Opens them, says how many it holds, and at its end how many are left.
+pub(crate) fn run(
+    plan: &Held,
+    listen: impl FnOnce(Waker) -> Orders,
+    say: &mut dyn FnMut(&Said),
+) -> Result<(), RelayError> {
     let purpose = Purpose {
         role: Role::Play,
-        app: Rc::from(options.get::<String>("app")?),
-        host: Rc::from(address.to_string()),
+        app: plan.app.as_str().into(),
+        host: Rc::from(plan.host.as_str()),
         stream: Rc::from("absent"),
+        number: 0,
     };
-    let mut poll = Poll::new()?;
-    let over = over_at_end_of_input(&poll, Token(count))?;
+    let mut poll = Poll::new().map_err(RelayError::system("cannot make a poll"))?;
+    let waker = Waker::new(poll.registry(), Token(plan.connections));
+    let orders = listen(waker.map_err(RelayError::system("cannot make a waker"))?);
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 * 1024];
-    let mut links: Vec<Option<Link>> = Vec::with_capacity(count);
+    let mut links: Vec<Option<Link>> = Vec::with_capacity(plan.connections);
     let (mut settled, mut lost, mut reported) = (0, 0, false);
-    while !over.load(Ordering::Relaxed) {
-        while links.len() < count && links.len() - settled - lost < OPENING_MAX {
-            let token = Token(links.len());
-            links.push(Some(Link::connect(poll.registry(), token, address, purpose.clone())?));
+    while !orders.is_over() {
+        while links.len() < plan.connections && links.len() - settled - lost < OPENING_MAX {
+            let link = Link::connect(poll.registry(), Token(links.len()), plan.address, purpose.clone(), None);
+            links.push(Some(link.map_err(RelayError::system("cannot connect"))?));
         }
-        poll.poll(&mut events, Some(PATIENCE))?;
+        match poll.poll(&mut events, Some(PATIENCE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(RelayError::system("cannot poll")(error));
+            }
+            _ => {}
+        }
         let stuck = events.is_empty();
         for event in &events {
             let Some(slot) = links.get_mut(event.token().0) else { continue };
@@ -62,29 +69,16 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
                 *slot = None;
             }
         }
-        if !reported && (settled + lost == count || stuck) {
+        if !reported && (settled + lost == plan.connections || stuck) {
             reported = true;
-            println!("settled {settled}");
-            io::stdout().flush()?;
+            say(&Said::Held(settled));
         }
     }
-    println!("left {settled}");
+    say(&Said::Left(settled));
     Ok(())
 }
 
 /// Whether it has asked to play.
 fn is_settled(link: &Link) -> bool {
     matches!(link.session().progress(), Progress::Asked | Progress::Started)
-}
-
-fn over_at_end_of_input(poll: &Poll, token: Token) -> io::Result<Arc<AtomicBool>> {
-    let waker = Waker::new(poll.registry(), token)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&over);
-    std::thread::spawn(move || {
-        let _any = io::stdin().read_to_end(&mut Vec::new());
-        ended.store(true, Ordering::Relaxed);
-        waker.wake()
-    });
-    Ok(over)
 }
