@@ -127,8 +127,6 @@ impl Teller<'_> {
             describes("viewers", "", |run| run.outcome.stayed as f64),
             describes("throughput", "Gb/s", gigabits),
             describes("frames verified", "", |run| run.outcome.counts.checked as f64),
-            describes("publisher late, p99", "ms", late),
-            describes("messages not taken at once", "", |run| run.outcome.blocked as f64),
             Figure {
                 better: Better::Lower,
                 ..with_goal(busy, GENERATOR_BUSY_MAX * 100.0, "it has to keep its schedule")
@@ -136,6 +134,11 @@ impl Teller<'_> {
             describes("others on the cores", "%", |run| run.foreign_busy * 100.0),
             describes("steal", "%", |run| run.steal * 100.0),
         ];
+        // The floor makes its streams itself.
+        if self.row.cell.subject != Subject::Floor {
+            figures.push(describes("publisher late, p99", "ms", late));
+            figures.push(describes("messages not taken at once", "", |run| run.outcome.blocked as f64));
+        }
         let switches = |value: fn(&super::cell::Cost) -> f64| {
             let runs = self.row.runs.iter().flatten();
             runs.filter_map(|(run, _)| run.server.as_ref().map(value)).collect::<Vec<f64>>()
