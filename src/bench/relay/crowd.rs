@@ -339,7 +339,10 @@ impl Crowd {
             if judged.joins {
                 *joined = Some(now);
                 match kind {
-                    Kind::Visits => visitors_join.saturating_record(now.saturating_sub(*started)),
+                    Kind::Visits if tally.window.contains(started) => {
+                        visitors_join.saturating_record(now.saturating_sub(*started));
+                    }
+                    Kind::Visits => {}
                     Kind::Stays => join.saturating_record(now.saturating_sub(*started)),
                     Kind::Slow => {}
                 }

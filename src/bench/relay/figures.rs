@@ -105,7 +105,7 @@ impl Teller<'_> {
             none("frames of another stream", |outcome| outcome.counts.misrouted + outcome.slow.misrouted),
             none("frames without a stamp", |outcome| outcome.counts.unstamped + outcome.slow.unstamped),
         ];
-        if self.settings.churn_per_s > 0 {
+        if self.has_visitors() {
             figures.push(none("visitors without a keyframe", |outcome| outcome.visitors_failed));
         }
         let invalid = self.row.runs.iter().filter(|run| run.as_ref().is_none_or(|(_, faults)| !faults.is_empty()));
@@ -149,10 +149,10 @@ impl Teller<'_> {
         ] {
             figures.push(Figure { better: Better::Neither, ..self.figure(metric, "1/s", values) });
         }
-        if self.settings.churn_per_s > 0 {
+        if self.has_visitors() {
             figures.push(describes("visitors", "", |run| run.outcome.visitors as f64));
         }
-        if self.settings.slow.is_some() {
+        if self.settings.slow.is_some() && self.row.cell.subject != Subject::Floor {
             figures.push(describes("slow readers", "", |run| run.outcome.slow_players as f64));
             figures.push(describes("slow readers ended by the server", "", |run| run.outcome.slow_ended as f64));
             figures.push(describes("frames that slow readers missed", "", |run| run.outcome.slow.missing as f64));
@@ -169,7 +169,7 @@ impl Teller<'_> {
             wanted.push(("publisher lateness", |outcome| &outcome.lateness));
             wanted.push(("join", |outcome| &outcome.join));
         }
-        if self.settings.churn_per_s > 0 && self.row.cell.subject != Subject::Floor {
+        if self.has_visitors() {
             wanted.push(("join of visitors", |outcome| &outcome.visitors_join));
         }
         let told = wanted.into_iter().map(|(metric, samples)| self.distribution(metric, samples));
@@ -229,6 +229,11 @@ impl Teller<'_> {
             more("churn", (settings.churn_per_s > 0).then(|| format!("{}/s", settings.churn_per_s)));
         }
         params
+    }
+
+    /// The floor has none.
+    fn has_visitors(&self) -> bool {
+        self.settings.churn_per_s > 0 && self.row.cell.subject != Subject::Floor
     }
 
     /// Runs whose costs and times may be told.

@@ -81,6 +81,9 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Relay
     if pins.generators.contains(&pins.server) {
         scenario.warnings.push(format!("server and generator share core {}", pins.server));
     }
+    let pinned = pins.generators.iter().chain([&pins.server]);
+    let lost = pinned.filter(|core| !context.cores.contains(core));
+    scenario.warnings.extend(lost.map(|core| format!("core {core} cannot be had: what was to run there floats")));
 
     let (there, absent): (Vec<&Subject>, Vec<&Subject>) =
         settings.subjects.iter().partition(|subject| subject.is_there(&settings.programs).is_ok());
@@ -114,7 +117,10 @@ pub fn part() -> Result<(), RelayError> {
     let done = match Orders::plan() {
         Ok(Plan::Generate(load)) => generator::run(&load, Orders::listen, &mut talk::say)
             .map(|outcome| talk::say(&Said::Outcome(Box::new(outcome)))),
-        Ok(Plan::Floor(plan)) => floor::run(&plan, &mut talk::say),
+        Ok(Plan::Floor(plan)) => {
+            talk::end_with_input();
+            floor::run(&plan, &mut talk::say)
+        }
         Ok(Plan::Hold(plan)) => hold::run(&plan, Orders::listen, &mut talk::say),
         Err(error) => Err(error),
     };

@@ -82,7 +82,8 @@ impl Settings {
             warm_up: Duration::from_secs(warm_up),
             joins_per_s: None,
             churn_per_s: 0,
-            stay: Duration::from_secs(2),
+            // Longer than a GOP: also a server that sends nobody an old keyframe has sent one by then.
+            stay: Duration::from_secs(3),
             slow: None,
             kbps: KBPS,
             check_every: 1,

@@ -136,6 +136,14 @@ impl Orders {
     }
 }
 
+/// Ends this process when the input ends, for a part that blocks in its work.
+pub(crate) fn end_with_input() {
+    std::thread::spawn(|| {
+        let _any = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        std::process::exit(1);
+    });
+}
+
 /// Says it to the parent.
 pub(crate) fn say(said: &Said) {
     let mut out = io::stdout().lock();

@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N/s")]
     churn: Option<u32>,
 
-    /// How long a visitor stays [default: 2s]
+    /// How long a visitor stays [default: 3s]
     #[arg(long, value_name = "TIME", value_parser = time)]
     stay: Option<Duration>,
 
