@@ -10,7 +10,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::histogram::{Recorder, Samples, histogram};
-use super::link::Link;
+use super::link::{Link, Ready};
 use super::media::{Schedule, Track, video_offset};
 use super::outcome::Outcome;
 use super::plan::Load;
@@ -188,17 +188,11 @@ impl Crowd {
     }
 
     /// The socket of viewer `key` can be read or written.
-    pub(crate) fn on_event(
-        &mut self,
-        key: usize,
-        (readable, writable): (bool, bool),
-        buffer: &mut [u8],
-        timing: &Timing,
-    ) {
+    pub(crate) fn on_event(&mut self, key: usize, ready: Ready, buffer: &mut [u8], timing: &Timing) {
         let Some(player) = self.players.get_mut(key) else { return };
-        let mut result = if writable { player.link.on_writable() } else { Ok(()) };
+        let mut result = player.link.on_ready(ready);
         let sleeps = player.kind == Kind::Slow && player.joined.is_some() && !self.resumed;
-        if readable && result.is_ok() && !sleeps {
+        if ready.readable && result.is_ok() && !sleeps {
             result = self.read(key, buffer, timing, true);
         }
         if let Err(error) = result {

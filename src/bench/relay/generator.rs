@@ -14,7 +14,7 @@ use mio::{Events, Poll, Token, Waker};
 use super::crowd::Crowd;
 use super::error::RelayError;
 use super::histogram::Recorder;
-use super::link::Link;
+use super::link::{Link, Ready};
 use super::media::{self, Bank};
 use super::outcome::Outcome;
 use super::plan::{Load, Order, Said};
@@ -158,13 +158,13 @@ impl Generator<'_> {
                 return Err(RelayError::system("cannot poll")(error));
             }
             for event in &events {
-                let (readable, writable) = (event.is_readable(), event.is_writable());
+                let ready = Ready::from(event);
                 match event.token() {
                     ORDERS => {}
                     Token(key) if key >= PUBLISHERS => {
-                        self.on_publisher(key - PUBLISHERS, readable, writable, &mut buffer)?;
+                        self.on_publisher(key - PUBLISHERS, ready, &mut buffer)?;
                     }
-                    Token(key) => self.crowd.on_event(key, (readable, writable), &mut buffer, &self.timing),
+                    Token(key) => self.crowd.on_event(key, ready, &mut buffer, &self.timing),
                 }
                 self.publish()?;
             }
@@ -211,16 +211,10 @@ impl Generator<'_> {
         Ok(())
     }
 
-    fn on_publisher(
-        &mut self,
-        index: usize,
-        readable: bool,
-        writable: bool,
-        buffer: &mut [u8],
-    ) -> Result<(), RelayError> {
+    fn on_publisher(&mut self, index: usize, ready: Ready, buffer: &mut [u8]) -> Result<(), RelayError> {
         let Some(publisher) = self.publishers.get_mut(index) else { return Ok(()) };
-        let mut result = if writable { publisher.link.on_writable() } else { Ok(()) };
-        if readable && result.is_ok() {
+        let mut result = publisher.link.on_ready(ready);
+        if ready.readable && result.is_ok() {
             result = publisher.link.on_readable(buffer, false, |_| {}).map(drop);
         }
         if result.is_ok() && publisher.can_begin() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use super::error::RelayError;
-use super::link::Link;
+use super::link::{Link, Ready};
 use super::plan::{Held, Said};
 use super::session::{Progress, Purpose, Role};
 use super::talk::Orders;
@@ -54,7 +54,7 @@ pub(crate) fn run(
             let Some(slot) = links.get_mut(event.token().0) else { continue };
             let Some(link) = slot else { continue };
             let before = is_settled(link);
-            let mut result = if event.is_writable() { link.on_writable() } else { Ok(()) };
+            let mut result = link.on_ready(Ready::from(event));
             if event.is_readable() && result.is_ok() {
                 result = link.on_readable(&mut buffer, false, |_| {}).map(drop);
             }

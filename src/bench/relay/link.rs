@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
@@ -18,6 +19,22 @@ pub(crate) struct Link {
     /// What is to be written; grows while the server does not read.
     pub(crate) out: Vec<u8>,
     connected: bool,
+    /// The far end has closed, and what it sent before that may still be read.
+    ended: bool,
+}
+
+/// What the poll said of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    ended: bool,
+}
+
+impl From<&Event> for Ready {
+    fn from(event: &Event) -> Self {
+        Self { readable: event.is_readable(), writable: event.is_writable(), ended: event.is_read_closed() }
+    }
 }
 
 impl Link {
@@ -37,11 +54,17 @@ impl Link {
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let mut out = Vec::new();
         let session = Session::new(purpose, &mut out);
-        Ok(Self { stream, session, out, connected: false })
+        Ok(Self { stream, session, out, connected: false, ended: false })
+    }
+
+    /// Takes in what the poll said, and does what is to be done before anything is read.
+    pub(crate) fn on_ready(&mut self, ready: Ready) -> io::Result<()> {
+        self.ended |= ready.ended;
+        if ready.writable { self.on_writable() } else { Ok(()) }
     }
 
     /// The socket can be written to, or has failed to connect.
-    pub(crate) fn on_writable(&mut self) -> io::Result<()> {
+    fn on_writable(&mut self) -> io::Result<()> {
         if !self.connected {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error);
@@ -63,8 +86,9 @@ impl Link {
         loop {
             let read = self.read_once(buffer, checking, &mut media)?;
             total += read;
-            // A short read emptied the socket: what comes later is a new edge (epoll(7), question 9).
-            if read < buffer.len() {
+            // A short read emptied the socket: what comes later is a new edge (epoll(7), question 9). Only the end of the
+            // stream is none, if its edge has been seen.
+            if read == 0 || (read < buffer.len() && !self.ended) {
                 return Ok(total);
             }
         }
@@ -112,5 +136,42 @@ impl Link {
     /// The conversation.
     pub(crate) fn session(&self) -> &Session {
         &self.session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::super::session::Role;
+    use super::*;
+
+    /// The last bytes and the end come as one edge: there is no other one for the end.
+    #[test]
+    fn an_end_right_behind_the_last_bytes_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut poll = Poll::new().unwrap();
+        let purpose = Purpose { role: Role::Sink, app: "a".into(), host: "h".into(), stream: "s".into(), number: 0 };
+        let address = listener.local_addr().unwrap();
+        let mut link = Link::connect(poll.registry(), Token(0), address, purpose, None).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        // A whole acknowledgement message.
+        far.write_all(&[2, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0, 0, 0, 0, 9]).unwrap();
+        // Not dropped: a reset would be an edge of its own.
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+
+        let (mut events, mut buffer, mut end) = (Events::with_capacity(4), vec![0; 1024], None);
+        for _ in 0..3 {
+            poll.poll(&mut events, Some(Duration::from_millis(50))).unwrap();
+            for event in &events {
+                let ready = Ready::from(event);
+                let result = link.on_ready(ready).and_then(|()| link.on_readable(&mut buffer, true, |_| {}));
+                end = end.or_else(|| result.err().map(|error| error.kind()));
+            }
+        }
+        assert_eq!(end, Some(ErrorKind::UnexpectedEof));
     }
 }

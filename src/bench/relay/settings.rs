@@ -72,7 +72,7 @@ impl Settings {
             },
             streams,
             players: match size {
-                Size::Test => vec![3],
+                Size::Test => vec![5],
                 Size::Smoke => vec![200],
                 Size::Standard => vec![1_000],
                 Size::Full => vec![100, 500, 1_000, 2_000],
@@ -81,10 +81,10 @@ impl Settings {
             window: Duration::from_secs(window),
             warm_up: Duration::from_secs(warm_up),
             joins_per_s: None,
-            churn_per_s: 0,
+            churn_per_s: if size == Size::Test { 10 } else { 0 },
             // Longer than a GOP: also a server that sends nobody an old keyframe has sent one by then.
             stay: Duration::from_secs(3),
-            slow: None,
+            slow: (size == Size::Test).then_some(Slow { share: 0.2, kind: SlowKind::Paused }),
             kbps: KBPS,
             check_every: 1,
             server_core: None,

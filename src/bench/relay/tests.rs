@@ -102,6 +102,23 @@ fn two_generators_share_the_viewers_and_their_sum_is_whole() {
     assert!(sum.received == sum.expected && sum.expected > 6 * 70, "{sum:?}");
 }
 
+/// They are not waited for, and read on where they stopped once the window is over.
+#[test]
+fn slow_readers_are_no_part_of_what_is_expected_but_are_judged() {
+    let plan = Sends { players: PLAYERS, streams: 1, kbps: 1_000, merge: Merge::AudioRides };
+    for slow in [SlowKind::Paused, SlowKind::Trickling] {
+        let (port, floor) = start_floor(plan);
+
+        let outcome = generate(&Load { slow_permille: 500, slow, ..load(port, 1) });
+
+        floor.join().unwrap();
+        assert_eq!((outcome.players, outcome.stayed, outcome.slow_players), (3, 3, 3));
+        assert!(outcome.received == outcome.expected && outcome.expected > 3 * 70, "{outcome:?}");
+        let slow = outcome.slow;
+        assert!(slow.frames > 0 && slow.checked == slow.frames && slow.corrupt + slow.falls + slow.repeated == 0);
+    }
+}
+
 /// Nobody listens there: an error with the reason, not a result.
 #[test]
 fn a_server_that_is_not_there_is_said_so() {
