@@ -7,5 +7,5 @@ use shardcast::bench::program;
 use shardcast::bench::suite::Job;
 
 fn main() -> ExitCode {
-    program::main(|size| Job::new("hop", move |context| run(&Settings::of(size), context)))
+    program::main(|size| vec![Job::new("hop", move |context| run(&Settings::of(size), context))])
 }

@@ -19,9 +19,9 @@ fn main() -> ExitCode {
         return done;
     }
     program::main(|size| {
-        Job::new("memory", move |context| {
+        vec![Job::new("memory", move |context| {
             run(&Settings::of(size, Some(Again::this(&[program::PART])?), Some(count)), context)
-        })
+        })]
     })
 }
 

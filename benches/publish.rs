@@ -7,5 +7,5 @@ use shardcast::bench::publish::{Settings, run};
 use shardcast::bench::suite::Job;
 
 fn main() -> ExitCode {
-    program::main(|size| Job::new("publish", move |context| run(&Settings::of(size), context)))
+    program::main(|size| vec![Job::new("publish", move |context| run(&Settings::of(size), context))])
 }

@@ -7,5 +7,5 @@ use shardcast::bench::ring::{Settings, run};
 use shardcast::bench::suite::Job;
 
 fn main() -> ExitCode {
-    program::main(|size| Job::new("ring", move |context| run(&Settings::of(size), context)))
+    program::main(|size| vec![Job::new("ring", move |context| run(&Settings::of(size), context))])
 }

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod model;
 pub mod program;
 pub mod publish;
+pub mod relay;
 pub mod report;
 pub mod ring;
 pub mod suite;
@@ -152,6 +153,9 @@ pub enum BenchError {
         /// What it has to be.
         rule: &'static str,
     },
+    /// The load over sockets could not be run.
+    #[error(transparent)]
+    Relay(#[from] relay::RelayError),
     /// A part of the scenario that runs as a process of its own failed.
     #[error("the part of the scenario that runs as a process of its own failed ({status}): {output}")]
     Part {
@@ -163,6 +167,16 @@ pub enum BenchError {
 }
 
 impl BenchError {
+    /// Whether the one who asked is to blame, and not the machine or what was measured.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::Setting { .. } => true,
+            Self::Relay(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+
     /// Whether the scenario ran and its numbers are not to be told.
     #[must_use]
     pub const fn is_invalid(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What the programs under `benches/` are: one scenario each, at the size that cargo asks for.
+//! What the programs under `benches/` are: a scenario or two each, at the size that cargo asks for.
 
 use std::process::ExitCode;
 
@@ -7,15 +7,15 @@ use super::report;
 use super::suite::{self, Job};
 use super::{Context, Progress, Size, machine};
 
-/// Runs a scenario at [`Size::Standard`] under `cargo bench` and at [`Size::Test`] under `cargo test`, which passes no
-/// `--bench`, and prints its table. It fails if the scenario does or is not valid.
+/// Runs scenarios at [`Size::Standard`] under `cargo bench` and at [`Size::Test`] under `cargo test`, which passes no
+/// `--bench`, and prints their table. It fails if one of them does or is not valid.
 #[must_use]
-pub fn main(job: impl FnOnce(Size) -> Job<'static>) -> ExitCode {
+pub fn main(jobs: impl FnOnce(Size) -> Vec<Job<'static>>) -> ExitCode {
     let size = if std::env::args().any(|argument| argument == "--bench") { Size::Standard } else { Size::Test };
     let cores = machine::cores();
     let context = Context { size, cores: &cores, progress: &Quiet };
     let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let outcome = suite::run(vec![job(size)], size.name(), command, &context, &|_, _, _| {});
+    let outcome = suite::run(jobs(size), size.name(), command, &context, &|_, _, _| {});
     println!("{}", report::table::table(&outcome.report));
     for (name, error) in &outcome.failures {
         eprintln!("error: {name}: {error}");

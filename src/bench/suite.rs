@@ -3,6 +3,7 @@
 use super::machine::{self, LineClass, Meters};
 use super::memory::{Again, Count};
 use super::model::{Machine, Report, SCHEMA, Scenario};
+use super::relay::{self, Programs};
 use super::{BenchError, Context, audit, fanout, hop, join, memory, publish, ring};
 use crate::audit::rfc3339;
 use crate::clock::Clock;
@@ -25,10 +26,10 @@ impl<'a> Job<'a> {
 /// Every scenario at the context's size, in order.
 ///
 /// Memory comes first: a process that has done much before is not what is started again. `again` and `count` are as in
-/// [`memory::Settings`].
+/// [`memory::Settings`], `programs` as in [`relay::Settings`]: without them there is no `relay`.
 #[must_use]
-pub fn all(again: Option<Again>, count: Option<Count>) -> Vec<Job<'static>> {
-    vec![
+pub fn all(again: Option<Again>, count: Option<Count>, programs: Option<Programs>) -> Vec<Job<'static>> {
+    let mut jobs = vec![
         Job::new("memory", move |context| memory::run(&memory::Settings::of(context.size, again, count), context)),
         Job::new("ring", |context| ring::run(&ring::Settings::of(context.size), context)),
         Job::new("hop", |context| hop::run(&hop::Settings::of(context.size), context)),
@@ -36,8 +37,11 @@ pub fn all(again: Option<Again>, count: Option<Count>) -> Vec<Job<'static>> {
         Job::new("publish", |context| publish::run(&publish::Settings::of(context.size), context)),
         Job::new("join", |context| join::run(&join::Settings::of(context.size), context)),
         Job::new("audit", |context| audit::run(&audit::Settings::of(context.size), context)),
-        // `relay`, over sockets, is the last.
-    ]
+    ];
+    jobs.extend(programs.map(|programs| {
+        Job::new("relay", |context| Ok(relay::run(&relay::Settings::of(context.size, programs), context)?))
+    }));
+    jobs
 }
 
 /// What came of a run.
@@ -179,7 +183,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_scenario_has_a_name_of_its_own() {
-        let names: Vec<_> = all(None, None).iter().map(|job| job.name).collect();
+        let names: Vec<_> = all(None, None, None).iter().map(|job| job.name).collect();
         assert_eq!(names, ["memory", "ring", "hop", "fanout", "publish", "join", "audit"]);
     }
 }

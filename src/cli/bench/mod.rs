@@ -3,6 +3,7 @@
 
 mod compare;
 mod output;
+mod relay;
 mod scenarios;
 mod suite;
 
@@ -37,6 +38,8 @@ enum What {
     Audit(scenarios::Audit),
     /// Bytes that an idle stream, subscriber and connection hold
     Memory(scenarios::Memory),
+    /// Servers under load, over sockets: this one, nginx-rtmp, any other by its address
+    Relay(Box<relay::Args>),
     /// Every scenario, one after the other
     Suite(suite::Args),
     /// Put two results beside each other, and say what differs by more than noise
@@ -44,6 +47,9 @@ enum What {
     /// A part of `memory` in a process of its own
     #[command(hide = true, name = program::PART)]
     MemoryPart { part: String, count: String },
+    /// A part of `relay` in a process of its own
+    #[command(hide = true)]
+    RelayPart,
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -55,6 +61,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         What::Join(args) => args.run(),
         What::Audit(args) => args.run(),
         What::Memory(args) => args.run(),
+        What::Relay(args) => args.run(),
+        What::RelayPart => relay::run_part(),
         What::Suite(args) => suite::run(&args),
         What::Compare(args) => compare::run(&args),
         What::MemoryPart { part, count } => match program::part(&[program::PART.to_owned(), part, count], COUNT) {
@@ -102,6 +110,7 @@ Examples:
   shardcast bench compare a.json b.json           what differs by more than noise
   shardcast bench fanout --subscribers 10,1000 --payload 1200,64KiB
   shardcast bench hop --cores 2,3 --repetitions 9
+  shardcast bench relay --players 1000 --peer nginx
 
 What the numbers are worth:
   Every scenario verifies what was delivered. One that lost something or was disturbed too much

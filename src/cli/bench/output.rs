@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use shardcast::bench::report::progress::{Display, display};
 use shardcast::bench::report::{hlog, html, json, table};
 use shardcast::bench::suite::{self, Job, Outcome};
-use shardcast::bench::{BenchError, Context, Progress, Size, machine};
+use shardcast::bench::{Context, Progress, Size, machine};
 
 use crate::cli::Failure;
 
@@ -73,7 +73,7 @@ fn verdict(outcome: &Outcome) -> Result<(), Failure> {
     let Some((_, first)) = outcome.failures.first() else { return Ok(()) };
     let sentences: Vec<String> = outcome.failures.iter().map(|(name, error)| format!("{name}: {error}")).collect();
     let sentence = sentences.join("\nshardcast: ");
-    let usage = outcome.failures.len() == 1 && matches!(first, BenchError::Setting { .. });
+    let usage = outcome.failures.len() == 1 && first.is_usage();
     Err(if usage { Failure::usage(sentence) } else { Failure::runtime(sentence) })
 }
 
@@ -174,6 +174,8 @@ impl Display for Silent {
 
 #[cfg(test)]
 mod tests {
+    use shardcast::bench::BenchError;
+
     use super::*;
 
     #[test]

@@ -13,13 +13,13 @@ use crate::cli::config::{parse_bytes, parse_duration};
 
 /// What every scenario takes.
 #[derive(Clone, Debug, clap::Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    scope: Scope,
+    pub(super) scope: Scope,
 
     /// How often everything is measured, in turns
     #[arg(long, value_name = "N")]
-    repetitions: Option<usize>,
+    pub(super) repetitions: Option<usize>,
 
     #[command(flatten)]
     output: Output,
@@ -27,7 +27,11 @@ struct Common {
 
 impl Common {
     /// `given`: something stands above the size.
-    fn run(&self, given: bool, job: impl FnOnce() -> Result<Job<'static>, Failure>) -> Result<(), Failure> {
+    pub(super) fn run(
+        &self,
+        given: bool,
+        job: impl FnOnce() -> Result<Job<'static>, Failure>,
+    ) -> Result<(), Failure> {
         let size = if given || self.repetitions.is_some() { "custom" } else { self.scope.size.name() };
         output::run(|| Ok(vec![job()?]), size, &self.scope, &self.output)
     }

@@ -1,10 +1,11 @@
 //! `shardcast bench suite`: every scenario, one after the other.
 
 use shardcast::bench::memory::Again;
+use shardcast::bench::relay::Programs;
 use shardcast::bench::suite;
 
 use super::output::{self, Output, Scope};
-use super::{COUNT, PART};
+use super::{COUNT, PART, relay};
 use crate::cli::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let jobs = || Ok(suite::all(Some(Again::this(&PART).map_err(Failure::runtime)?), COUNT));
+    let jobs = || {
+        let again = Again::this(&PART).map_err(Failure::runtime)?;
+        let programs = Programs::own(&relay::PART).map_err(Failure::runtime)?;
+        Ok(suite::all(Some(again), COUNT, Some(programs)))
+    };
     output::run(jobs, args.scope.size.name(), &args.scope, &args.output)
 }
 

@@ -24,9 +24,12 @@ const CREATE_STREAM: f64 = 4.0;
 pub(crate) struct Purpose {
     pub(crate) role: Role,
     pub(crate) app: Rc<str>,
-    /// Of the server, as `host:port`.
+    /// Of the server, as `host:port`, as the user wrote it: virtual hosts are told apart by it.
     pub(crate) host: Rc<str>,
+    /// The name of the stream, with its query.
     pub(crate) stream: Rc<str>,
+    /// Which of the run's streams that is.
+    pub(crate) number: u32,
 }
 
 /// What a client is to the stream.
@@ -34,7 +37,7 @@ pub(crate) struct Purpose {
 pub(crate) enum Role {
     Publish,
     Play,
-    /// Reads chunks at once: the far end is the floor's bare sender.
+    /// Says which stream it wants and reads chunks at once: the far end is the floor's bare sender.
     Sink,
 }
 
@@ -54,11 +57,13 @@ pub(crate) enum Progress {
 }
 
 /// Why a session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    Malformed(chunk::Malformed),
+    #[error("the server sent what is no RTMP: {0}")]
+    Malformed(#[from] chunk::Malformed),
     /// The server answered with `_error` or a failure code.
-    Refused,
+    #[error("the server refused: {0}")]
+    Refused(String),
 }
 
 /// One client's conversation.
@@ -84,7 +89,10 @@ impl Session {
     /// A session, and the bytes that open it.
     pub(crate) fn new(purpose: Purpose, out: &mut Vec<u8>) -> Self {
         let progress = match purpose.role {
-            Role::Sink => Progress::Started,
+            Role::Sink => {
+                out.extend(purpose.number.to_be_bytes());
+                Progress::Started
+            }
             Role::Publish | Role::Play => {
                 out.push(3);
                 out.extend([0; 8]);
@@ -105,7 +113,7 @@ impl Session {
     pub(crate) fn input(
         &mut self,
         mut bytes: &[u8],
-        hashing: bool,
+        checking: bool,
         out: &mut Vec<u8>,
         mut media: impl FnMut(&Message<'_>),
     ) -> Result<(), Fault> {
@@ -115,7 +123,7 @@ impl Session {
         }
         let Self { purpose, progress, reader, control, .. } = self;
         let mut fault = None;
-        let read = reader.push(bytes, hashing, |message| match message.kind {
+        let read = reader.push(bytes, checking, |message| match message.kind {
             chunk::AUDIO | chunk::VIDEO => media(message),
             _ => {
                 if let Err(refused) = control.on_message(message, purpose, progress, out) {
@@ -123,7 +131,7 @@ impl Session {
                 }
             }
         });
-        read.map_err(Fault::Malformed)?;
+        read?;
         if purpose.role != Role::Sink {
             control.acknowledge(out);
         }
@@ -205,9 +213,9 @@ impl Control {
                 ask(purpose, self.stream_id, out);
             }
             // `releaseStream` and `FCPublish` may be unknown to a server; that is no refusal.
-            (b"_error", Progress::Connect) if same(answer.transaction, CONNECT) => return Err(Fault::Refused),
+            (b"_error", Progress::Connect) if same(answer.transaction, CONNECT) => return Err(refused(answer)),
             (b"_error", Progress::CreateStream) if same(answer.transaction, CREATE_STREAM) => {
-                return Err(Fault::Refused);
+                return Err(refused(answer));
             }
             (b"onStatus", _) => match answer.code() {
                 b"NetStream.Publish.Start" | b"NetStream.Play.Start" => *progress = Progress::Started,
@@ -215,7 +223,9 @@ impl Control {
                 | b"NetStream.Play.Failed"
                 | b"NetStream.Play.StreamNotFound"
                 | b"NetStream.Play.BadName"
-                | b"NetConnection.Connect.Rejected" => return Err(Fault::Refused),
+                | b"NetStream.Publish.Denied"
+                | b"NetStream.Play.Denied"
+                | b"NetConnection.Connect.Rejected" => return Err(refused(answer)),
                 _ => {}
             },
             _ => {}
@@ -231,6 +241,11 @@ impl Control {
             Outgoing::control(chunk::ACKNOWLEDGEMENT).write(&[a, b, c, d], chunk::DEFAULT_CHUNK_SIZE, out);
         }
     }
+}
+
+fn refused(answer: Answer<'_>) -> Fault {
+    let code = answer.code();
+    Fault::Refused(String::from_utf8_lossy(if code.is_empty() { answer.name } else { code }).into_owned())
 }
 
 fn connect(purpose: &Purpose, out: &mut Vec<u8>) {

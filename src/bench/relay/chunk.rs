@@ -1,10 +1,10 @@
 //! The RTMP chunk stream (RTMP 1.0, section 5.3) as a client sees it.
 //!
-//! The reader keeps control messages whole, but of a media message only its start and, when asked, a hash of
+//! The reader keeps control messages whole, but of a media message only its start and a checksum of
 //! the rest: a viewer that measures does not need the picture.
 
 use super::media::{self, HEAD_KEPT, Track};
-use super::stamp::{Fnv, Stamp};
+use super::stamp::{Checksum, Stamp};
 
 /// Message types.
 pub(crate) const SET_CHUNK_SIZE: u8 = 1;
@@ -29,12 +29,17 @@ const HEADER_LEN_MAX: usize = 3 + 11 + 4;
 const EXTENDED: u32 = 0xff_ffff;
 
 /// What a server may not send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
+    #[error("a chunk size of 0")]
     ChunkSize,
+    #[error("a control message of more than {CONTROL_LEN_MAX} bytes")]
     ControlTooLong,
+    #[error("a message header inside a message")]
     HeaderInsideMessage,
+    #[error("more than {CHUNK_STREAMS_MAX} chunk streams")]
     TooManyChunkStreams,
+    #[error("a short header on a chunk stream that had no full one")]
     UnknownChunkStream,
 }
 
@@ -47,8 +52,8 @@ pub(crate) struct Message<'a> {
     pub(crate) start: &'a [u8],
     /// The stamp of a media message that has one.
     pub(crate) stamp: Option<Stamp>,
-    /// The hash of the body behind the stamp, if hashing was asked for.
-    pub(crate) body: Option<u64>,
+    /// The checksum of the body behind the stamp, if it was asked for.
+    pub(crate) body: Option<u32>,
 }
 
 /// Bytes to messages. Holds at most one header and the starts of unfinished messages.
@@ -74,7 +79,7 @@ struct ChunkStream {
     received: u32,
     start: Vec<u8>,
     stamp: Option<Stamp>,
-    hash: Option<Fnv>,
+    sum: Option<Checksum>,
 }
 
 impl ChunkReader {
@@ -86,7 +91,7 @@ impl ChunkReader {
     pub(crate) fn push(
         &mut self,
         mut bytes: &[u8],
-        hashing: bool,
+        checking: bool,
         mut finished: impl FnMut(&Message<'_>),
     ) -> Result<(), Malformed> {
         while !bytes.is_empty() {
@@ -99,7 +104,7 @@ impl ChunkReader {
                 continue;
             }
             let (part, rest) = bytes.split_at(bytes.len().min(self.chunk_left));
-            self.streams[self.current].add(part, hashing);
+            self.streams[self.current].add(part, checking);
             self.chunk_left -= part.len();
             bytes = rest;
             self.finish_if_whole(&mut finished)?;
@@ -192,7 +197,7 @@ impl ChunkReader {
             timestamp: stream.timestamp,
             start: &stream.start,
             stamp: stream.stamp,
-            body: stream.hash.map(|hash| hash.0),
+            body: stream.sum.as_ref().map(Checksum::value),
         });
         stream.clear();
         Ok(())
@@ -219,7 +224,7 @@ impl ChunkStream {
         Ok(())
     }
 
-    fn add(&mut self, part: &[u8], hashing: bool) {
+    fn add(&mut self, part: &[u8], checking: bool) {
         self.received += u32::try_from(part.len()).unwrap_or(0);
         let Some(track) = self.track() else {
             self.start.extend(part);
@@ -227,8 +232,8 @@ impl ChunkStream {
         };
         let wanted = HEAD_KEPT.min(usize::try_from(self.len).unwrap_or(0)) - self.start.len();
         if wanted == 0 {
-            if let Some(hash) = &mut self.hash {
-                hash.add(part);
+            if let Some(sum) = &mut self.sum {
+                sum.add(part);
             }
             return;
         }
@@ -239,11 +244,11 @@ impl ChunkStream {
         }
         if let Some((stamp, body)) = media::find_stamp(track, &self.start) {
             self.stamp = Some(stamp);
-            if hashing {
-                let mut hash = Fnv::EMPTY;
-                hash.add(self.start.get(body..).unwrap_or_default());
-                hash.add(rest);
-                self.hash = Some(hash);
+            if checking {
+                let mut sum = Checksum::default();
+                sum.add(self.start.get(body..).unwrap_or_default());
+                sum.add(rest);
+                self.sum = Some(sum);
             }
         }
     }
@@ -252,7 +257,7 @@ impl ChunkStream {
         self.received = 0;
         self.start.clear();
         self.stamp = None;
-        self.hash = None;
+        self.sum = None;
     }
 
     fn track(&self) -> Option<Track> {
@@ -330,5 +335,75 @@ impl Outgoing {
         if self.timestamp >= EXTENDED {
             out.extend(self.timestamp.to_be_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::media::{Bank, KBPS, Schedule};
+    use super::*;
+
+    /// Two seconds of the schedule, with timestamps that need the extended field from `start_ms` on.
+    fn written(start_ms: u32) -> (Vec<u8>, usize) {
+        let (bank, mut schedule) = (Bank::new(KBPS), Schedule::default());
+        let mut bytes = Vec::new();
+        Outgoing::control(SET_CHUNK_SIZE).write(&4096_u32.to_be_bytes(), 128, &mut bytes);
+        for _ in 0..146 {
+            let slot = schedule.take();
+            let mut message = Vec::new();
+            bank.message(0, slot, 7, 8, &mut message);
+            let kind = if slot.track == Track::Video { VIDEO } else { AUDIO };
+            Outgoing::media(kind, 1, start_ms + slot.timestamp()).write(&message, 4096, &mut bytes);
+        }
+        (bytes, 146)
+    }
+
+    #[test]
+    fn reads_what_was_written_however_it_is_cut() {
+        for start_ms in [0, 0xff_fff0] {
+            let (bytes, count) = written(start_ms);
+            for cut in [1, 7, 1460, bytes.len()] {
+                let (mut reader, mut seen) = (ChunkReader::new(), 0);
+                for part in bytes.chunks(cut) {
+                    let read = reader.push(part, true, |message| {
+                        let Some(stamp) = message.stamp else { return };
+                        assert!(stamp.due == 7 && stamp.sent == 8);
+                        assert!(message.body.is_some_and(|body| stamp.fits(body)));
+                        assert!(message.timestamp >= start_ms && message.timestamp < start_ms + 2_100);
+                        seen += 1;
+                    });
+                    assert_eq!(read, Ok(()));
+                }
+                assert_eq!(seen, count, "from {start_ms} cut to {cut}");
+            }
+        }
+    }
+
+    /// A full header, then a delta with a new length, a delta alone, and nothing at all.
+    #[test]
+    fn reads_the_short_headers() {
+        let full = [0x06, 0, 0, 100, 0, 0, 1, 9, 1, 0, 0, 0, 0xaa];
+        let with_length = [0x46, 0, 0, 33, 0, 0, 2, 9, 0xaa, 0xbb];
+        let delta_alone = [0x86, 0, 0, 34, 0xaa, 0xbb];
+        let nothing = [0xc6, 0xaa, 0xbb];
+        let bytes = [full.as_slice(), &with_length, &delta_alone, &nothing].concat();
+        let mut times = Vec::new();
+        let read =
+            ChunkReader::new().push(&bytes, false, |message| times.push((message.timestamp, message.start.len())));
+        assert_eq!(read, Ok(()));
+        assert_eq!(times, [(100, 1), (133, 2), (167, 2), (201, 2)]);
+    }
+
+    #[test]
+    fn notices_a_changed_byte() {
+        let (mut bytes, _) = written(0);
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let mut corrupt = 0;
+        let read = ChunkReader::new().push(&bytes, true, |message| {
+            let fits = message.stamp.zip(message.body).is_none_or(|(stamp, body)| stamp.fits(body));
+            corrupt += u32::from(!fits);
+        });
+        assert!(read.is_err() || corrupt == 1, "{corrupt} frames of a stream with one changed byte are corrupt");
     }
 }
