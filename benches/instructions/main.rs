@@ -26,8 +26,10 @@ use shardcast::shard::{PackedFrame, PeerMessage};
 use shardcast::stream::{GopCache, StreamLog};
 use world::{FORMAT, PERIOD, PERIOD_NS, World};
 
-/// What can be counted: a name, what is done once, and a function that does it and tells how often.
-const FUNCTIONS: [(&str, &str, fn() -> u64); 8] = [
+/// What can be counted: a name, what is done each time, and what does it and tells how often.
+type Function = (&'static str, &'static str, fn() -> u64);
+
+const FUNCTIONS: [Function; 8] = [
     ("chunk_read", "a video message of 10,000 B in chunks of 4,096 B and an audio message of 372 B", chunk_read),
     ("log_append", "a frame into a log that keeps a GOP of 60", log_append),
     ("packetize", "a video frame and an audio frame to RTMP", packetize),
