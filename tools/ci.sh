@@ -44,6 +44,8 @@ steps() {
     step test cargo test --locked --all-features
     # The small size of each bench, so that none rots. `--benches` would run the unit tests a second time.
     step benches cargo test --locked --all-features --bench "*" --if benches
+    # Instructions of the hot functions against those written down.
+    step callgrind tools/callgrind.sh --if tools/callgrind.sh --unless-missing "valgrind --version"
     step loom tools/loom.sh --if tools/loom.sh
     step tsan tools/tsan.sh --if tools/tsan.sh --unless-missing "cargo +nightly --version"
     step deny cargo deny --locked --config tools/deny.toml check bans licenses sources \
@@ -116,7 +118,7 @@ run() {
 }
 
 line() {
-    printf '%-8s %-8s %s\n' "$1" "$2" "$3"
+    printf '%-9s %-8s %s\n' "$1" "$2" "$3"
 }
 
 finish() {
