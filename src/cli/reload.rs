@@ -19,7 +19,7 @@ impl Reload {
             ("[limits]", running.limits != read.limits),
             ("[[app]]", running.apps != read.apps),
             // Secrets cannot be compared, and files may hold others: whatever guards is replaced.
-            ("[auth]", running.access.is_guarded() || read.access.is_guarded()),
+            (AUTH, running.access.is_guarded() || read.access.is_guarded()),
         ] {
             if changed {
                 reload.applied.push(name);
@@ -44,6 +44,11 @@ impl Reload {
         reload
     }
 
+    /// Whether somebody else decides from now on who may come in.
+    pub(super) fn replaces_access(&self) -> bool {
+        self.applied.contains(&AUTH)
+    }
+
     /// For the log.
     pub(super) fn sentence(&self) -> String {
         let mut said = match self.applied.as_slice() {
@@ -57,6 +62,8 @@ impl Reload {
         said
     }
 }
+
+const AUTH: &str = "[auth]";
 
 #[cfg(test)]
 mod tests {

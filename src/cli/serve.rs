@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     signals.until_stop(|| match ServerConfig::load(args.config.as_deref(), &overrides) {
         Ok(read) => {
             let reload = Reload::between(&config, &read);
-            server.apply(&read);
+            server.apply(&read, &reload);
             warn(&read);
             tracing::info!("{}", reload.sentence());
             config = read;
@@ -178,8 +178,11 @@ impl Server {
         Running { listeners: &self.listeners, cores: &self.cores, audit: self.audit.as_deref() }
     }
 
-    fn apply(&self, config: &ServerConfig) {
-        self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
+    fn apply(&self, config: &ServerConfig, reload: &Reload) {
+        // Each of the two is a record of its own in the trail.
+        if reload.replaces_access() {
+            self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
+        }
         let apps = config.apps.iter().cloned().map(Arc::new).collect();
         self.router.configure(Config { limits: config.limits.clone(), apps });
     }

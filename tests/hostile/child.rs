@@ -81,6 +81,17 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.dir.join(name)).unwrap_or_default()).into_owned()
     }
 
+    /// Puts another configuration in the place of the one that it was started with, and tells it to read that.
+    pub(crate) fn reload(&self, config: &str) {
+        fs::write(self.dir.join("shardcast.toml"), config).expect("the test's directory is writable");
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the server is gone already");
+    }
+
     /// CPU time so far, in ticks of the system.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
@@ -95,9 +106,7 @@ impl Server {
 
     /// Ends it in an orderly way, and fails if that is not how it ends.
     pub(crate) fn stop(&mut self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the server is gone already");
+        self.signal("TERM");
         let end = now() + SOON;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {

@@ -13,4 +13,5 @@ mod floods;
 mod framing;
 mod memory;
 mod names;
+mod reload;
 mod secrets;
