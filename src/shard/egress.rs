@@ -406,10 +406,14 @@ impl<E: Env> Outlets<'_, E> {
         if cursor.position() == Position::AwaitingKey {
             return Served::Waits;
         }
-        match (&sub.target, packets) {
+        let served = match (&sub.target, packets) {
             (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),
             _ => self.push_frames(sub, cursor, log, edge),
+        };
+        if served == Served::Edge {
+            cursor.arrive(log, policy, self.now);
         }
+        served
     }
 
     /// Sends from the subscriber's own place: what the connection still owes, configuration, frames.
@@ -457,7 +461,7 @@ impl<E: Env> Outlets<'_, E> {
             if slices.is_empty() {
                 // Frames that this format does not carry, or that wait for their track's keyframe.
                 let passed = if seq == from && seq < edge { seq + 1 } else { seq };
-                cursor.catch_up(passed, edge);
+                cursor.advance(passed);
                 if passed >= edge {
                     connection.clear = connection.writable && connection.cold.pending.is_empty();
                     return Served::Edge;
@@ -481,7 +485,7 @@ impl<E: Env> Outlets<'_, E> {
             let (next, frames, bytes) = account(connection, packets, log, from, seq, media);
             self.counters.deliveries += frames;
             sub.bytes += bytes;
-            cursor.catch_up(next, edge);
+            cursor.advance(next);
             if sent < total {
                 connection.block(self.now);
                 return Served::Blocked;
@@ -508,7 +512,7 @@ impl<E: Env> Outlets<'_, E> {
             }
             if cursor.gap() > 0 {
                 if !self.push_gap(&mut sub.target, cursor.gap()) {
-                    cursor.catch_up(seq, to);
+                    cursor.advance(seq);
                     return Served::Full;
                 }
                 cursor.take_gap();
@@ -519,7 +523,7 @@ impl<E: Env> Outlets<'_, E> {
                         // A ring smaller than all of it gets it in pieces, each once.
                         Ok(true) => cursor.take_config_at(at),
                         Ok(false) => {
-                            cursor.catch_up(seq, to);
+                            cursor.advance(seq);
                             return Served::Full;
                         }
                         Err(reason) => return Served::Gone(reason),
@@ -530,14 +534,14 @@ impl<E: Env> Outlets<'_, E> {
             match self.push_frame(&mut sub.target, frame) {
                 Ok(true) => sub.bytes += frame.payload.len() as u64,
                 Ok(false) => {
-                    cursor.catch_up(seq, to);
+                    cursor.advance(seq);
                     return Served::Full;
                 }
                 Err(reason) => return Served::Gone(reason),
             }
             seq += 1;
         }
-        cursor.catch_up(seq, to);
+        cursor.advance(seq);
         Served::Edge
     }
 

@@ -126,15 +126,18 @@ impl Cursor {
             && matches!(self.position, Position::Reading)
     }
 
-    /// It was calm, and was served up to `to`.
+    /// It was served up to `to`.
     pub const fn advance(&mut self, to: u64) {
         self.next = to;
     }
 
-    /// One who was behind was served up to `to`; `edge` is where the others stand.
-    pub const fn catch_up(&mut self, to: u64, edge: u64) {
-        self.next = to;
-        if to >= edge {
+    /// It was served up to where the others stand. From then on it can be late, unless what it got last or gets next
+    /// is itself old: then more of the GOP that it began with is still on its way from another shard.
+    pub fn arrive(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) {
+        let young = |seq| log.frame(seq).map(|frame| now.since(frame.origin) <= policy.max_age);
+        // What came before may have been let go of, because it was old.
+        let got = self.next.checked_sub(1).and_then(young).unwrap_or(false);
+        if got && young(self.next).unwrap_or(true) {
             self.exempt_until = Instant::ZERO;
         }
     }
@@ -421,6 +424,31 @@ mod tests {
     }
 
     #[test]
+    fn an_old_gop_that_arrives_in_parts_is_not_late_before_its_young_end() {
+        let mut log = log();
+        let now = Instant(20 * SECOND);
+        video(&mut log, true, Instant(10 * SECOND), TrackId::VIDEO);
+        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), now);
+        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
+        let arrive = |cursor: &mut Cursor, log: &StreamLog| {
+            cursor.take_config();
+            cursor.advance(log.head());
+            cursor.arrive(log, &policy(), now);
+        };
+        arrive(&mut cursor, &log);
+        for second in 11..=20 {
+            video(&mut log, false, Instant(second * SECOND), TrackId::VIDEO);
+        }
+        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
+        assert_eq!((cursor.next(), cursor.gap()), (1, 0), "the rest of its GOP is no older than what it began with");
+        assert!(!cursor.is_spent());
+        arrive(&mut cursor, &log);
+        assert!(cursor.is_spent(), "from the live edge on it is like the others");
+        video(&mut log, false, now, TrackId::VIDEO);
+        assert_eq!(cursor.settle(&log, &policy(), Instant(24 * SECOND)), LagVerdict::Wait);
+    }
+
+    #[test]
     fn a_second_video_track_starts_at_a_keyframe_of_its_own() {
         let mut log = log();
         let (main, side) = (TrackId(0), TrackId(3));
@@ -453,7 +481,8 @@ mod tests {
         let policy = LagPolicy { max_bytes: 0, ..policy() };
         video(&mut log, true, Instant(0), TrackId::VIDEO);
         let mut cursor = Cursor::join(&log, Start::Instant, &policy, Instant(0));
-        cursor.catch_up(log.head(), log.head());
+        cursor.advance(log.head());
+        cursor.arrive(&log, &policy, Instant(0));
         let key = video(&mut log, true, Instant(1), TrackId::VIDEO);
         assert_eq!(cursor.settle(&log, &policy, Instant(1)), LagVerdict::Deliver);
         assert_eq!((cursor.next(), cursor.take_gap()), (key, 0));

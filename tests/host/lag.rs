@@ -153,3 +153,32 @@ fn the_end_of_an_evicted_play_tells_the_reason_too() {
     });
     assert_eq!(kinds, [FactKind::Evict, FactKind::PlayEnd]);
 }
+
+#[test]
+fn two_who_join_on_another_shard_at_once_get_all_of_a_gop_that_is_older_than_their_patience() {
+    let patience = Duration::from_millis(500);
+    let lag = LagPolicy { max_age: patience, ..LagPolicy::default() };
+    let router = builder(2).app(AppSpec::new("live").lag(lag)).start().unwrap();
+    let mut publisher = publish(&router, "live/a");
+    let options = SubscribeOptions { shard: Some(ShardId(1)), ring_slots: 4_096, ..SubscribeOptions::default() };
+    for round in 0..4 {
+        // More than a turn takes from another shard; only its end is young.
+        let mut reel = Reel::new();
+        reel.send(&mut publisher, &("ck".to_owned() + &"d".repeat(2_000)));
+        let since = std::time::Instant::now();
+        eventually("the GOP is old", || since.elapsed() > patience);
+        reel.send(&mut publisher, "d");
+        let wanted = usize::try_from(reel.sent).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut joined = router.subscribe(&key("live/a"), options.clone()).unwrap();
+                    let got = take(&mut joined, wanted);
+                    assert_eq!(got.iter().find(|text| text.starts_with('+')), None, "in round {round}");
+                    assert_eq!(got.last(), Some(&format!("d{}", wanted - 1)), "in round {round}");
+                });
+            }
+        });
+        eventually("both are gone", || router.inspect(&key("live/a")).unwrap().subscribers == 0);
+    }
+}

@@ -142,7 +142,10 @@ impl Swarm {
     /// Subscribers join and leave three shards at any moment, and nothing goes wrong.
     pub fn joins(rng: &mut Rng) -> Self {
         let mut swarm = Self::new(rng);
-        let mut config = Config { apps: vec![Arc::new(AppSpec::new("*"))], ..Config::default() };
+        // Less than a GOP is old, so that what a joiner is given can be over its budget.
+        let max_age = Duration::from_millis(rng.pick(&[500, 3_000]));
+        let app = AppSpec::new("*").lag(LagPolicy { max_age, ..LagPolicy::default() });
+        let mut config = Config { apps: vec![Arc::new(app)], ..Config::default() };
         config.limits.request_deadline = Duration::from_millis(1_500);
         config.limits.close_deadline = Duration::from_millis(500);
         let joins = [Op::PeerPlays, Op::HostSubscribes, Op::SinkAttaches];
@@ -175,7 +178,8 @@ impl Swarm {
             data: rng.one_in(4),
             metadata: rng.one_in(2),
             gop: rng.pick(&[3, 10, 25, 60]),
-            rate: if self.flood && rng.one_in(2) { rng.pick(&[4, 20]) } else { 1 },
+            // Nobody is to be late where nothing may be left out.
+            rate: if self.flood && rng.one_in(2) { rng.pick(&[4, if self.gapless { 4 } else { 20 }]) } else { 1 },
             sloppy: rng.one_in(5),
             big: self.big && rng.one_in(2),
             base: rng.pick(&[0, 0, 7_000_000, 3_600_000_000_000]),
