@@ -1,7 +1,7 @@
 //! Subscribers of one stream that share their bytes: one format, one way of merging.
 //!
 //! Those at the live edge are a cohort: one gathered array of slices serves them all. The others are served one by
-//! one from their own place in the log (`egress.rs`).
+//! one from their own place in the log (`egress/`).
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -1,0 +1,219 @@
+//! Those who are behind: one subscriber, from its own place, up to the edge or its budget.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::{Outlets, Served};
+use crate::limits::CATCH_UP_BYTES_PER_TURN;
+use crate::media::Frame;
+use crate::protocol::Packet;
+use crate::reason::Reason;
+use crate::shard::Skip;
+use crate::shard::connection::Connection;
+use crate::shard::env::Env;
+use crate::shard::group::{Packets, Slices, Subscriber, Target, for_each_piece, packet_len};
+use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
+
+impl<E: Env> Outlets<'_, E> {
+    /// Serves one subscriber from its own place up to `edge`.
+    pub(super) fn serve(
+        &mut self,
+        sub: &mut Subscriber,
+        cursor: &mut Cursor,
+        packets: Option<&mut Packets>,
+        log: &StreamLog,
+        policy: &LagPolicy,
+        edge: u64,
+    ) -> Served {
+        if let Target::Connection(slot) = sub.target {
+            let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
+            if connection.is_closing() {
+                return Served::Gone(Reason::PeerClosed);
+            }
+            if !connection.writable {
+                return Served::Blocked;
+            }
+        }
+        let before = (cursor.skipped, cursor.skips);
+        let verdict = cursor.settle(log, policy, self.now);
+        if cursor.skips != before.1 {
+            let frames = cursor.skipped - before.0;
+            self.counters.skipped += frames;
+            self.skips.push(Skip { place: sub.place, frames });
+        }
+        // Another shard is never given up: its readers would come back by the same way, for frames they had before.
+        if verdict == LagVerdict::Evict && !matches!(sub.target, Target::Peer(..)) {
+            return Served::Gone(Reason::Lag);
+        }
+        if cursor.position() == Position::AwaitingKey {
+            return Served::Waits;
+        }
+        let served = match (&sub.target, packets) {
+            (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),
+            _ => self.push_frames(sub, cursor, log, edge),
+        };
+        if served == Served::Edge {
+            cursor.arrive(log, policy, self.now);
+        }
+        served
+    }
+
+    /// Sends from the subscriber's own place: what the connection still owes, configuration, frames.
+    fn send_packets(
+        &mut self,
+        slot: usize,
+        sub: &mut Subscriber,
+        cursor: &mut Cursor,
+        packets: &mut Packets,
+        log: &StreamLog,
+        edge: u64,
+    ) -> Served {
+        let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
+        cursor.take_gap();
+        if let Some(from) = cursor.config_owed()
+            && cursor.next() < edge
+        {
+            push_config(connection, packets, log, from, cursor.next());
+            cursor.take_config();
+        }
+        packets.cover(log, cursor.next());
+        let mut budget = CATCH_UP_BYTES_PER_TURN;
+        loop {
+            let from = cursor.next();
+            let mut seq = from;
+            let mut slices = Slices::new();
+            let mut room = true;
+            for bytes in &connection.cold.pending {
+                room = room && slices.push(bytes);
+            }
+            let mut selective = false;
+            while room && seq < edge && slices.bytes < budget && !selective {
+                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+                    // While a track waits for its keyframe frames go one by one, so that what is admitted is sent.
+                    selective = cursor.is_selective();
+                    if selective && !cursor.admits(frame) {
+                        break;
+                    }
+                    if !slices.push_packet(packet, &frame.payload) {
+                        break;
+                    }
+                }
+                seq += 1;
+            }
+            if slices.is_empty() {
+                // Frames that this format does not carry, or that wait for their track's keyframe.
+                let passed = if seq == from && seq < edge { seq + 1 } else { seq };
+                cursor.advance(passed);
+                if passed >= edge {
+                    connection.clear = connection.writable && connection.cold.pending.is_empty();
+                    return Served::Edge;
+                }
+                continue;
+            }
+            self.counters.sends += 1;
+            let total = slices.bytes;
+            let result = self.env.send(&mut connection.socket, slices.as_slice());
+            let sent = match result {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => {
+                    connection.fail();
+                    return Served::Gone(Reason::Reset);
+                }
+            };
+            self.counters.bytes_out += sent as u64;
+            connection.took(self.now, sent);
+            let media = connection.consume_pending(sent);
+            let (next, frames, bytes) = account(connection, packets, log, from, seq, media);
+            self.counters.deliveries += frames;
+            sub.bytes += bytes;
+            cursor.advance(next);
+            if sent < total {
+                connection.block(self.now);
+                return Served::Blocked;
+            }
+            budget = budget.saturating_sub(sent);
+            if next >= edge && connection.cold.pending.is_empty() {
+                connection.clear = connection.writable;
+                return Served::Edge;
+            }
+            if budget == 0 {
+                return Served::More;
+            }
+        }
+    }
+}
+
+/// After a send that took `sent` bytes of the frames `from..to`: which frame is due next, how many are through,
+/// and their payload bytes. The rest of a frame that is through in part is kept by the connection: bytes of two
+/// messages never mix.
+pub(super) fn account<S>(
+    connection: &mut Connection<S>,
+    packets: &Packets,
+    log: &StreamLog,
+    from: u64,
+    to: u64,
+    mut sent: usize,
+) -> (u64, u64, u64) {
+    let (mut seq, mut frames, mut bytes) = (from, 0, 0);
+    while seq < to {
+        if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+            let len = packet_len(packet, &frame.payload);
+            if sent == 0 && len > 0 {
+                break;
+            }
+            frames += 1;
+            bytes += frame.payload.len() as u64;
+            if sent < len {
+                keep_rest(connection, packet, frame, sent);
+                return (seq + 1, frames, bytes);
+            }
+            sent -= len;
+        }
+        seq += 1;
+    }
+    (seq, frames, bytes)
+}
+
+fn keep_rest<S>(connection: &mut Connection<S>, packet: &Packet, frame: &Frame, mut sent: usize) {
+    let mut rest = Vec::new();
+    for_each_piece(packet, &frame.payload, |piece| {
+        let skip = sent.min(piece.len());
+        sent -= skip;
+        if skip < piece.len() {
+            rest.push(&piece[skip..]);
+        }
+    });
+    for piece in rest {
+        // Payload is shared, header bytes are few.
+        let bytes = if is_within(piece, &frame.payload) {
+            frame.payload.slice_ref(piece)
+        } else {
+            Bytes::copy_from_slice(piece)
+        };
+        connection.push_media(bytes);
+    }
+}
+
+fn is_within(piece: &[u8], payload: &[u8]) -> bool {
+    payload.as_ptr_range().contains(&piece.as_ptr())
+}
+
+/// Configuration in force at `seq`, in the format, with the time of the frame there.
+fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &StreamLog, from: u64, seq: u64) {
+    let Some(start) = log.frame(seq).map(|frame| frame.dts) else { return };
+    for config in log.configs(from, seq) {
+        let mut config = config.clone();
+        (config.pts, config.dts) = (start, start);
+        let Some(packet) = packets.once(&config) else { continue };
+        for_each_piece(&packet, &config.payload, |piece| {
+            let bytes = if is_within(piece, &config.payload) {
+                config.payload.slice_ref(piece)
+            } else {
+                Bytes::copy_from_slice(piece)
+            };
+            connection.push_media(bytes);
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! StreamLog → packetizer → one `sendmsg` per connection.
+//!
+//! First those who are behind, each within a budget (`catch_up.rs`); then, for each stream with new frames, the cohort
+//! at the live edge of each group: one gathered array serves all of them (`cohort.rs`). Sinks, the host's rings and
+//! other shards are handed frames as they are (`hand_over.rs`). A subscriber that can't take more keeps its place in
+//! the log and nothing else; it is served again when its socket or ring has room.
+
+mod catch_up;
+mod cohort;
+mod hand_over;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::connection::Connection;
+use super::env::Env;
+use super::host::HostEnd;
+use super::inspect::Counters;
+use super::mesh::Mesh;
+use super::{Shard, Skip};
+use crate::clock::{Instant, Now};
+use crate::fact::{Fact, FactKind};
+use crate::limits::SENDS_PER_TURN;
+use crate::reason::Reason;
+
+/// Everything that a delivery needs besides the stream itself.
+pub(super) struct Outlets<'a, E: Env> {
+    pub(super) env: &'a mut E,
+    pub(super) connections: &'a mut Slab<Connection<E::Socket>>,
+    pub(super) hosts: &'a mut Slab<HostEnd>,
+    pub(super) mesh: &'a mut Mesh,
+    pub(super) counters: &'a mut Counters,
+    pub(super) behind: &'a mut VecDeque<usize>,
+    pub(super) retry: &'a mut Vec<usize>,
+    pub(super) touched: &'a mut Vec<usize>,
+    pub(super) gone: &'a mut Vec<(usize, Reason)>,
+    pub(super) skips: &'a mut Vec<Skip>,
+    pub(super) now: Instant,
+}
+
+/// How far a subscriber was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// Up to the edge.
+    Edge,
+    /// Nothing more before the next keyframe.
+    Waits,
+    /// Its budget of this turn is used up.
+    More,
+    /// It takes no more now; its socket says when.
+    Blocked,
+    /// Its ring is full, or its sink is busy: nobody says when.
+    Full,
+    /// It is over.
+    Gone(Reason),
+}
+
+impl<E: Env> Shard<E> {
+    pub(super) fn egress(&mut self, now: Now) -> usize {
+        let mut work = self.serve_those_behind(now);
+        let mut budget = SENDS_PER_TURN;
+        for _ in 0..self.dirty.len() {
+            let Some(stream) = self.dirty.pop_front() else { break };
+            work += 1;
+            if !self.flush_stream(stream, now, &mut budget) {
+                self.dirty.push_back(stream);
+            }
+            if budget == 0 {
+                break;
+            }
+        }
+        self.finish_the_gone(now);
+        work
+    }
+
+    /// One round over those who are not at the live edge.
+    fn serve_those_behind(&mut self, now: Now) -> usize {
+        for place in std::mem::take(&mut self.retry) {
+            self.behind.push_back(place);
+        }
+        let round = self.behind.len();
+        for _ in 0..round {
+            let Some(place) = self.behind.pop_front() else { break };
+            self.serve(place, false, now);
+        }
+        round
+    }
+
+    /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
+    pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
+        let Some(entry) = self.places.get_mut(place) else { return };
+        let (group_index, index, max_age) = (entry.group(), entry.index(), entry.max_age());
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
+        let ending = stream.ending.map(|(reason, _)| reason);
+        let mut policy = stream.spec.lag;
+        if let Some(age) = max_age {
+            policy.max_age = age;
+        }
+        let group = &mut stream.groups[group_index];
+        // What waited for company was not late for that.
+        policy.max_age += group.hold();
+        let sub = &mut group.subs[index];
+        sub.queued = false;
+        if sub.paused {
+            return;
+        }
+        let mut out = Outlets {
+            env: &mut self.env,
+            connections: &mut self.connections,
+            hosts: &mut self.hosts,
+            mesh: &mut self.mesh,
+            counters: &mut self.counters,
+            behind: &mut self.behind,
+            retry: &mut self.retry,
+            touched: &mut self.touched,
+            gone: &mut self.gone,
+            skips: &mut self.skips,
+            now: now.mono,
+        };
+        let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
+        let cursor = sub.step_aside(&mut entry.cursor);
+        let served = out.serve(sub, cursor, group.packets.as_mut(), &stream.log, &policy, edge);
+        sub.step_in(&mut entry.cursor);
+        match (served, ending) {
+            (Served::Edge | Served::Waits, Some(reason)) => out.gone.push((place, reason)),
+            (Served::Gone(reason), _) => out.gone.push((place, reason)),
+            (Served::More, _) => {
+                sub.queued = true;
+                out.behind.push_back(place);
+            }
+            (Served::Full, _) => {
+                sub.queued = true;
+                out.retry.push(place);
+            }
+            (Served::Edge | Served::Waits | Served::Blocked, _) => {}
+        }
+    }
+
+    /// Flushes the groups of one stream that are due; `false` if the budget ended first.
+    fn flush_stream(&mut self, index: usize, now: Now, budget: &mut usize) -> bool {
+        let Some(stream) = self.streams.get_mut(index) else { return true };
+        let mut out = Outlets {
+            env: &mut self.env,
+            connections: &mut self.connections,
+            hosts: &mut self.hosts,
+            mesh: &mut self.mesh,
+            counters: &mut self.counters,
+            behind: &mut self.behind,
+            retry: &mut self.retry,
+            touched: &mut self.touched,
+            gone: &mut self.gone,
+            skips: &mut self.skips,
+            now: now.mono,
+        };
+        let mut later = Instant::FAR;
+        let mut done = true;
+        for group in &mut stream.groups {
+            if group.subs.is_empty() {
+                group.edge = stream.log.head();
+                continue;
+            }
+            while group.edge < stream.log.head() {
+                if let Err(at) = group.due(&stream.log, now.mono) {
+                    later = later.min(at);
+                    break;
+                }
+                if !out.flush_cohort(group, &stream.log, &stream.spec.lag, budget) {
+                    done = false;
+                    break;
+                }
+            }
+        }
+        stream.log.sweep();
+        stream.dirty = !done;
+        if later < Instant::FAR {
+            self.arm_stream(index, later);
+        }
+        done
+    }
+
+    /// Takes those off their streams who are over.
+    pub(super) fn finish_the_gone(&mut self, now: Now) {
+        while let Some(skip) = self.skips.pop() {
+            self.tell_skip(skip, now);
+        }
+        while let Some((place, reason)) = self.gone.pop() {
+            self.end_subscriber(place, reason, now);
+        }
+    }
+
+    fn tell_skip(&mut self, skip: Skip, now: Now) {
+        let Some(entry) = self.places.get(skip.place) else { return };
+        let Some(stream) = self.streams.get(entry.stream()) else { return };
+        let mut fact = Fact::new(FactKind::Skip, now, self.id).stream(&stream.key).count(skip.frames);
+        fact.reason = Some(Reason::Lag);
+        fact.who = self.who_of(entry.connection, skip.place);
+        self.tell(fact);
+    }
+}
+
+/// How long a shard sleeps at most while a ring is full: nobody rings when it has room again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(2);
