@@ -4,7 +4,8 @@ use crate::fact::Fact;
 use crate::id::StreamKey;
 use crate::media::Frame;
 
-/// Sees sessions come and go, and frames if it asks for them. Called on the shards: it must not block.
+/// Sees sessions come and go, and frames if it asks for them. Called on the shards, and on the router's own threads for
+/// what happens there: it must not block. If it panics it has missed that one fact.
 pub trait Observer: Send + Sync {
     /// Something happened: a publish, a play, a refusal, a skip.
     fn on_fact(&self, fact: &Fact) {

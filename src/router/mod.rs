@@ -346,9 +346,7 @@ impl Router {
     fn tell_now(&self, kind: FactKind, reason: Option<Reason>) {
         let mut fact = Fact::new(kind, self.clock.now(), ShardId(0));
         fact.reason = reason;
-        for observer in &self.shared.observers {
-            observer.on_fact(&fact);
-        }
+        self.shared.tell(&fact);
         self.teller.lock().emit(fact);
     }
 

@@ -80,7 +80,7 @@ fn watch(state: &State, shared: &Shared, clock: Clock, mut audit: AuditProducer)
             {
                 let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
                 let fact = Fact::new(FactKind::ShardStall, now, shard);
-                shared.events.tell(&fact);
+                shared.tell(&fact);
                 audit.emit(fact);
             }
         }

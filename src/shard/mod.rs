@@ -384,10 +384,7 @@ impl<E: Env> Shard<E> {
 
     /// Tells a fact to the audit trail, the observers and the receivers of events.
     pub fn tell(&mut self, fact: Fact) {
-        for observer in &self.shared.observers {
-            observer.on_fact(&fact);
-        }
-        self.shared.events.tell(&fact);
+        self.shared.tell(&fact);
         self.audit.emit(fact);
     }
 

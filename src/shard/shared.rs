@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -64,6 +65,17 @@ pub struct Shared {
     pub shards: Vec<Post>,
     /// How many turns each shard has taken: one that is awake and does not count on hangs.
     pub beats: Vec<Beat>,
+}
+
+impl Shared {
+    /// Tells observers and the receivers of events. An observer that panics has missed this fact and nothing else, also
+    /// while a failed shard is salvaged.
+    pub(crate) fn tell(&self, fact: &Fact) {
+        for observer in &self.observers {
+            let _ = catch_unwind(AssertUnwindSafe(|| observer.on_fact(fact)));
+        }
+        self.events.tell(fact);
+    }
 }
 
 /// A shard's turn counter, alone on its cache lines.

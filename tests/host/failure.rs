@@ -1,7 +1,9 @@
 //! A shard that fails costs its own sessions and nothing else.
 
-use shardcast::extension::{FrameSink, SinkVerdict};
-use shardcast::fact::FactKind;
+use std::sync::Arc;
+
+use shardcast::extension::{FrameSink, Observer, SinkVerdict};
+use shardcast::fact::{Fact, FactKind};
 use shardcast::id::ShardId;
 use shardcast::media::Frame;
 use shardcast::protocol::PlayOptions;
@@ -143,4 +145,30 @@ fn the_sinks_of_a_failed_shard_are_told() {
     router.fail_shard(ShardId(0));
 
     assert_eq!(told.recv_timeout(WAIT), Ok(Reason::ShardLost));
+}
+
+#[test]
+fn an_observer_that_panics_costs_nothing_also_where_a_failed_shard_is_told_of() {
+    struct Panics;
+    impl Observer for Panics {
+        fn on_fact(&self, fact: &Fact) {
+            panic!("on purpose, at {:?}", fact.kind);
+        }
+    }
+    let router = builder(1).observer(Arc::new(Panics)).start().unwrap();
+    let events = router.events();
+    for _ in 0..2 {
+        let mut publisher = publish(&router, "live/a");
+        let mut subscription = subscribe(&router, "live/a");
+        Reel::new().send(&mut publisher, "ck");
+        assert_eq!(take(&mut subscription, 2), ["c0", "k1"]);
+        router.fail_shard(ShardId(0));
+        assert_eq!(take_all(&mut subscription), ["shard_lost"]);
+        assert_eq!(
+            fact(&events, FactKind::ShardPanic).reason,
+            Some(Reason::ShardLost),
+            "others are told all the same"
+        );
+        eventually("the name is free", || router.streams().is_empty());
+    }
 }
