@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use shardcast::bench::model::Report;
 use shardcast::bench::report::compare::compare;
-use shardcast::bench::report::json;
+use shardcast::bench::report::{compare_html, json};
 
 use crate::cli::Failure;
 
@@ -17,10 +17,19 @@ pub(super) struct Args {
 
     /// The newer one
     after: PathBuf,
+
+    /// Write the comparison as one HTML page that opens offline, too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let comparison = compare(&read(&args.before)?, &read(&args.after)?);
+    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let comparison = compare(&before, &after);
+    if let Some(file) = &args.html {
+        std::fs::write(file, compare_html::page(&comparison, &before, &after))
+            .map_err(|error| Failure::runtime(format!("cannot write {}: {error}", file.display())))?;
+    }
     if let Some(refused) = comparison.refused {
         return Err(Failure::runtime(format!("cannot be compared: {refused}")));
     }
@@ -41,7 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   shardcast bench fanout --json before.json
   shardcast bench fanout --json after.json
-  shardcast bench compare before.json after.json
+  shardcast bench compare before.json after.json --html comparison.html
 
 A difference counts as one if its interval excludes 1 and it exceeds 3 %. Results of different machines are refused.";
 
