@@ -8,7 +8,7 @@ use super::format::{nanos, quantile, value};
 use super::histogram::decode;
 use super::plot::{Axis, Bar, Bars, Chart, Hue, Kind, Line, Point};
 use super::series::{LINES_MAX, Subjects, Sweep, facets, labels, sweep};
-use super::summary::{Metric, Spread, distributions, metrics, ratio};
+use super::summary::{Metric, Spread, distributions, metrics, ratio, take_silent};
 
 /// Bars that one figure can hold and still be read.
 const BARS_MAX: usize = 8;
@@ -20,7 +20,9 @@ const OVER_TIME: [f64; 2] = [0.5, 0.99];
 /// All charts, drawn, in the order in which they should be read.
 pub(super) fn charts(scenario: &Scenario, subjects: &Subjects<'_>) -> Vec<String> {
     let mut drawn = Vec::new();
-    for metric in metrics(scenario) {
+    let mut metrics = metrics(scenario);
+    take_silent(&mut metrics);
+    for metric in metrics {
         let (sweep, rest) = sweep(&metric.rows);
         if let Some(sweep) = sweep {
             drawn.extend(sweep_charts(&metric, &sweep, subjects));

@@ -7,7 +7,7 @@ use super::charts::charts;
 use super::format::{self, NONE, Scale, nanos};
 use super::html::{Text, warnings};
 use super::series::Subjects;
-use super::summary::{Metric, Spread, Verdict, distributions, metrics, ratio, verdict};
+use super::summary::{Metric, Spread, Verdict, distributions, metrics, ratio, take_silent, verdict};
 
 /// Charts that stand open; more are a click away.
 const CHARTS_OPEN: usize = 12;
@@ -29,6 +29,10 @@ pub(super) fn section(body: &mut String, scenario: &Scenario, at: usize, subject
             let _ = write!(body, "<span>{} <b>{}</b></span> ", Text(name), Text(value));
         }
         body.push_str("</p>");
+    }
+    let silent = take_silent(&mut metrics(scenario));
+    if !silent.is_empty() {
+        let _ = write!(body, "<p class=\"met\">never: {}</p>", Text(&silent.join(", ")));
     }
     let drawn = charts(scenario, subjects);
     let (open, more) = drawn.split_at(drawn.len().min(CHARTS_OPEN));

@@ -124,6 +124,16 @@ pub(super) fn metrics(scenario: &Scenario) -> Vec<Metric<'_, Figure>> {
     gather(&scenario.figures, |figure| (&figure.metric, &figure.unit))
 }
 
+/// Takes those out of the metrics that must be zero and are, in every repetition of every subject: one sentence tells
+/// them all.
+pub(super) fn take_silent<'a>(metrics: &mut Vec<Metric<'a, Figure>>) -> Vec<&'a str> {
+    let silent = |figure: &&Figure| {
+        let must = figure.better == Better::Lower && figure.goal.as_ref().is_some_and(|goal| goal.bound == 0.0);
+        must && !figure.values.is_empty() && figure.values.iter().all(|value| *value == 0.0)
+    };
+    metrics.extract_if(.., |metric| metric.rows.iter().all(silent)).map(|metric| metric.name).collect()
+}
+
 /// The distributions of a scenario by metric.
 pub(super) fn distributions(scenario: &Scenario) -> Vec<Metric<'_, Distribution>> {
     gather(&scenario.distributions, |distribution| (&distribution.metric, "ns"))
@@ -197,6 +207,28 @@ mod tests {
         assert_eq!(with(Better::Lower, 2.0, &[]), Some(Verdict::Unknown));
         assert_eq!(with(Better::Lower, f64::NAN, &[1.0]), Some(Verdict::Unknown));
         assert_eq!(verdict(&figure("a", &[], &[1.0])), None);
+    }
+
+    #[test]
+    fn only_what_must_be_zero_and_always_was_is_told_in_a_sentence() {
+        let must = |metric: &str, bound, values: &[f64]| Figure {
+            metric: metric.to_owned(),
+            better: Better::Lower,
+            goal: Some(Goal { bound, why: String::new() }),
+            ..figure("a", &[], values)
+        };
+        let figures = vec![
+            must("damaged", 0.0, &[0.0, 0.0]),
+            must("lost", 0.0, &[0.0, 1.0]),
+            must("late", 2.0, &[0.0]),
+            must("unknown", 0.0, &[f64::NAN]),
+            figure("a", &[], &[0.0]),
+        ];
+        let scenario = Scenario { figures, ..Scenario::default() };
+        let mut metrics = metrics(&scenario);
+        assert_eq!(take_silent(&mut metrics), ["damaged"]);
+        let told: Vec<&str> = metrics.iter().map(|metric| metric.name).collect();
+        assert_eq!(told, ["lost", "late", "unknown", "cost"]);
     }
 
     #[test]

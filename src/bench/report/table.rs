@@ -7,7 +7,9 @@ use super::charts::join;
 use super::columns::{Cell, Columns, Paint, Palette, clean, paragraph};
 use super::format::{self, NONE, Scale, nanos};
 use super::series::shared;
-use super::summary::{Metric, Spread, Verdict, distributions, line_classes, metrics, ratio, verdict, verdicts};
+use super::summary::{
+    Metric, Spread, Verdict, distributions, line_classes, metrics, ratio, take_silent, verdict, verdicts,
+};
 
 /// The report as text without colour.
 #[must_use]
@@ -62,7 +64,11 @@ fn scenario_table(out: &mut String, scenario: &Scenario, palette: Palette) {
     for warning in &scenario.warnings {
         paragraph(out, "  ! ", warning, palette, Paint::Warn);
     }
-    let figures = metrics(scenario);
+    let mut figures = metrics(scenario);
+    let silent = take_silent(&mut figures);
+    if !silent.is_empty() {
+        paragraph(out, "  ", &format!("never: {}", silent.join(", ")), palette, Paint::Good);
+    }
     if !figures.is_empty() {
         let mut columns = Columns::default();
         for metric in &figures {
