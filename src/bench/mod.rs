@@ -5,6 +5,7 @@
 //! Nothing outside of this module and the command line uses it.
 
 pub mod audit;
+pub mod fair;
 pub mod fanout;
 pub mod hop;
 pub mod join;

@@ -4,7 +4,7 @@ use super::machine::{self, LineClass, Meters};
 use super::memory::{Again, Count};
 use super::model::{Machine, Report, SCHEMA, Scenario};
 use super::relay::{self, Programs};
-use super::{BenchError, Context, audit, fanout, hop, join, memory, publish, ring};
+use super::{BenchError, Context, audit, fair, fanout, hop, join, memory, publish, ring};
 use crate::audit::rfc3339;
 use crate::clock::Clock;
 
@@ -37,6 +37,7 @@ pub fn all(again: Option<Again>, count: Option<Count>, programs: Option<Programs
         Job::new("publish", |context| publish::run(&publish::Settings::of(context.size), context)),
         Job::new("join", |context| join::run(&join::Settings::of(context.size), context)),
         Job::new("audit", |context| audit::run(&audit::Settings::of(context.size), context)),
+        Job::new("fair", |context| fair::run(&fair::Settings::of(context.size), context)),
     ];
     jobs.extend(programs.map(|programs| {
         Job::new("relay", |context| Ok(relay::run(&relay::Settings::of(context.size, programs), context)?))
@@ -184,6 +185,6 @@ pub(super) mod tests {
     #[test]
     fn each_scenario_has_a_name_of_its_own() {
         let names: Vec<_> = all(None, None, None).iter().map(|job| job.name).collect();
-        assert_eq!(names, ["memory", "ring", "hop", "fanout", "publish", "join", "audit"]);
+        assert_eq!(names, ["memory", "ring", "hop", "fanout", "publish", "join", "audit", "fair"]);
     }
 }

@@ -9,7 +9,7 @@
 
 mod amf;
 mod cell;
-mod chunk;
+pub(super) mod chunk;
 mod crowd;
 mod error;
 mod figures;
@@ -19,13 +19,13 @@ mod h264;
 mod histogram;
 mod hold;
 mod idle;
-mod link;
-mod media;
+pub(super) mod link;
+pub(super) mod media;
 mod outcome;
 mod plan;
 mod process;
 mod publisher;
-mod session;
+pub(super) mod session;
 mod settings;
 mod stamp;
 mod subject;

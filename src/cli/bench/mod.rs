@@ -38,6 +38,8 @@ enum What {
     Audit(scenarios::Audit),
     /// Bytes that an idle stream, subscriber and connection hold
     Memory(scenarios::Memory),
+    /// How much later a stream is for what others do on its shard: joiners, storms, large keyframes
+    Fair(scenarios::Fair),
     /// Servers under load, over sockets: this one, nginx-rtmp, any other by its address
     Relay(Box<relay::Args>),
     /// Every scenario, one after the other
@@ -61,6 +63,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         What::Join(args) => args.run(),
         What::Audit(args) => args.run(),
         What::Memory(args) => args.run(),
+        What::Fair(args) => args.run(),
         What::Relay(args) => args.run(),
         What::RelayPart => relay::run_part(),
         What::Suite(args) => suite::run(&args),

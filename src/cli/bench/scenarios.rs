@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shardcast::bench::memory::Again;
 use shardcast::bench::suite::Job;
-use shardcast::bench::{audit, fanout, hop, join, memory, publish, ring};
+use shardcast::bench::{audit, fair, fanout, hop, join, memory, publish, ring};
 
 use super::output::{self, Output, Scope};
 use super::{COUNT, PART};
@@ -322,6 +322,55 @@ impl Memory {
         set(&mut settings.repetitions, self.common.repetitions);
         let given = set_list(&mut settings.counts, self.count);
         self.common.run(given, || Ok(Job::new("memory", move |context| memory::run(&settings, context))))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = FAIR)]
+pub(super) struct Fair {
+    #[command(flatten)]
+    common: Common,
+
+    /// How long each disturbance lasts
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    duration: Option<Duration>,
+
+    /// Players that join at once
+    #[arg(long, value_name = "N")]
+    joiners: Option<usize>,
+
+    /// The GOP that each of them gets
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    gop_bytes: Option<usize>,
+
+    /// The large keyframe
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    key_bytes: Option<usize>,
+
+    /// Players of the publisher at ten times its rate
+    #[arg(long, value_name = "N")]
+    players: Option<usize>,
+}
+
+const FAIR: &str = "\
+How to read it:
+  age of the canary's frames        from the host's thread to a sink on the shard, while others there do what
+                                    takes long; none is what it costs without them
+  disturbed by                      what the others got done meanwhile: less of it would be easier to bear
+Examples:
+  shardcast bench fair --size smoke
+  shardcast bench fair --joiners 500 --gop-bytes 16MiB";
+
+impl Fair {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut settings = fair::Settings::of(self.common.scope.size);
+        set(&mut settings.repetitions, self.common.repetitions);
+        let given = set(&mut settings.duration, self.duration)
+            | set(&mut settings.joiners, self.joiners)
+            | set(&mut settings.gop_bytes, self.gop_bytes)
+            | set(&mut settings.key_bytes, self.key_bytes)
+            | set(&mut settings.players, self.players);
+        self.common.run(given, || Ok(Job::new("fair", move |context| fair::run(&settings, context))))
     }
 }
 
