@@ -3,6 +3,10 @@
 mod bus;
 mod check;
 mod fanout;
+mod join;
+mod latency;
+mod memory;
+mod publish;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +44,19 @@ struct Args {
 const HELP: &str = "TODO";
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [memory::PART, name, count] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return match memory::run_part(name, count) {
+            Ok(held) => {
+                println!("{held}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let args = Args::parse();
     let cores = if args.cores.is_empty() { machine::cores() } else { args.cores.clone() };
     let display = progress::display();
@@ -67,11 +84,14 @@ fn main() -> ExitCode {
 /// Those that are named, or all.
 fn jobs(named: &[String]) -> Vec<Job<'static>> {
     let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
-    let mut jobs = Vec::new();
-    if wanted("fanout") {
-        jobs.push(Job::new("fanout", |context| fanout::run(&fanout::Settings::of(context.size), context)));
-    }
-    jobs
+    let jobs = [
+        ("fanout", Job::new("fanout", |context| fanout::run(&fanout::Settings::of(context.size), context))),
+        ("latency", Job::new("latency", |context| latency::run(&latency::Settings::of(context.size), context))),
+        ("join", Job::new("join", |context| join::run(&join::Settings::of(context.size), context))),
+        ("publish", Job::new("publish", |context| publish::run(&publish::Settings::of(context.size), context))),
+        ("memory", Job::new("memory", |context| memory::run(&memory::Settings::of(context.size), context))),
+    ];
+    jobs.into_iter().filter(|(name, _)| wanted(name)).map(|(_, job)| job).collect()
 }
 
 fn size(word: &str) -> Result<Size, String> {

@@ -52,8 +52,9 @@ impl Bus for Arcly {
         let _ = self.handle.publish_frame(frame);
     }
 
-    fn polled(&mut self) -> Self::Polled {
-        self.handle.subscribe()
+    fn door(&self) -> impl Fn() -> Self::Polled + Send + 'static {
+        let handle = self.handle.clone();
+        move || handle.subscribe()
     }
 }
 

@@ -28,8 +28,9 @@ impl Bus for Broadcast {
         }
     }
 
-    fn polled(&mut self) -> Self::Polled {
-        self.awaited()
+    fn door(&self) -> impl Fn() -> Self::Polled + Send + 'static {
+        let sender = self.0.clone();
+        move || receiver(sender.as_ref())
     }
 }
 
@@ -37,12 +38,17 @@ impl AwaitedBus for Broadcast {
     type Awaited = broadcast::Receiver<Arc<Packet>>;
 
     fn awaited(&self) -> Self::Awaited {
-        self.0.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+        receiver(self.0.as_ref())
     }
 
     fn end(&mut self) {
         self.0 = None;
     }
+}
+
+/// One that is at its end if the stream is.
+fn receiver(sender: Option<&broadcast::Sender<Arc<Packet>>>) -> broadcast::Receiver<Arc<Packet>> {
+    sender.map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
 }
 
 impl Polled for broadcast::Receiver<Arc<Packet>> {

@@ -10,28 +10,9 @@ use crate::check::Packet;
 
 pub(crate) struct Channels {
     senders: Vec<Sender<Arc<Packet>>>,
+    /// Those that have come since the last frame.
     joins: Receiver<Sender<Arc<Packet>>>,
-    door: Door,
-}
-
-/// Where a subscriber asks to be let in, from any thread.
-#[derive(Clone)]
-pub(crate) struct Door(Sender<Sender<Arc<Packet>>>);
-
-impl Door {
-    /// Its frames begin with the next one.
-    pub(crate) fn join(&self) -> Receiver<Arc<Packet>> {
-        let (sender, receiver) = bounded(ROOM);
-        // The publisher has the other end.
-        let _ = self.0.send(sender);
-        receiver
-    }
-}
-
-impl Channels {
-    pub(crate) fn door(&self) -> Door {
-        self.door.clone()
-    }
+    door: Sender<Sender<Arc<Packet>>>,
 }
 
 impl Bus for Channels {
@@ -41,7 +22,7 @@ impl Bus for Channels {
 
     fn open() -> Self {
         let (door, joins) = unbounded();
-        Self { senders: Vec::new(), joins, door: Door(door) }
+        Self { senders: Vec::new(), joins, door }
     }
 
     #[inline]
@@ -49,11 +30,18 @@ impl Bus for Channels {
         self.senders.extend(self.joins.try_iter());
         let packet = Arc::new(packet);
         // The numbers tell what was left out; who has left is let go of.
-        self.senders.retain(|sender| !matches!(sender.try_send(Arc::clone(&packet)), Err(TrySendError::Disconnected(_))));
+        self.senders
+            .retain(|sender| !matches!(sender.try_send(Arc::clone(&packet)), Err(TrySendError::Disconnected(_))));
     }
 
-    fn polled(&mut self) -> Self::Polled {
-        self.door.join()
+    fn door(&self) -> impl Fn() -> Self::Polled + Send + 'static {
+        let door = self.door.clone();
+        move || {
+            let (sender, receiver) = bounded(ROOM);
+            // The publisher has the other end, and lets in whoever came before its next frame.
+            let _ = door.send(sender);
+            receiver
+        }
     }
 }
 

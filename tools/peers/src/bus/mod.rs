@@ -10,7 +10,7 @@ mod channels;
 use std::future::Future;
 use std::sync::Arc;
 
-pub(crate) use arcly::Arcly;
+pub(crate) use arcly::{Arcly, Sink, engine, publish};
 pub(crate) use broadcast::Broadcast;
 pub(crate) use channels::Channels;
 use shardcast::clock::Instant;
@@ -39,8 +39,13 @@ pub(crate) trait Bus: Sized + Send + 'static {
     /// Hands a frame to all subscribers; waits for none of them.
     fn publish(&mut self, packet: Packet);
 
+    /// Where subscribers that are asked come in, from any thread.
+    fn door(&self) -> impl Fn() -> Self::Polled + Send + 'static;
+
     /// A subscriber that is asked.
-    fn polled(&mut self) -> Self::Polled;
+    fn polled(&self) -> Self::Polled {
+        self.door()()
+    }
 }
 
 /// A subscriber that is asked.

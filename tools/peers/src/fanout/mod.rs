@@ -20,6 +20,9 @@ use shardcast::bench::model::{Better, Scenario};
 use shardcast::bench::{BenchError, Context, Size};
 use shardcast::clock::Clock;
 
+pub(crate) use ours::{key, router};
+pub(crate) use peers::{joined, runtime};
+
 use crate::bus::{Arcly, Broadcast, Bus, Channels};
 use crate::check::Tally;
 
@@ -36,7 +39,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn of(size: Size) -> Self {
-        let subscribers: &[u64] = size.pick([&[10, 100], &[100, 1_000], &[10, 100, 1_000], &[10, 100, 1_000, 10_000]]);
+        let subscribers: &[u64] =
+            size.pick([&[10, 100], &[100, 1_000], &[10, 100, 1_000], &[10, 100, 1_000, 10_000]]);
         Self {
             repetitions: size.pick([1, 2, 5, 9]),
             subscribers: subscribers.to_vec(),
@@ -78,10 +82,17 @@ const UNPACED_SUBSCRIBERS: u64 = 100;
 impl Place {
     fn name(self) -> String {
         match self {
-            Self::OneCore { flush: 1 } => "one core, 1 frame at once".to_owned(),
-            Self::OneCore { flush } => format!("one core, {flush} frames at once"),
+            Self::OneCore { flush } => format!("one core, flush {flush}"),
             Self::TwoCores => "two cores".to_owned(),
             Self::Unpaced => "two cores, unpaced".to_owned(),
+        }
+    }
+
+    /// The parameters of a row.
+    fn params(self, row: Row) -> Row {
+        match self {
+            Self::OneCore { flush } => row.param("cores", 1).param("flush", flush),
+            Self::TwoCores | Self::Unpaced => row.param("cores", 2),
         }
     }
 }
@@ -230,7 +241,7 @@ fn one_case(
     found: &mut Found,
 ) -> Result<(), BenchError> {
     let row = |subject: &str, metric: &str, unit: &str| {
-        Row::new(subject, metric, unit).param("where", case.place.name()).param("subscribers", case.subscribers)
+        case.place.params(Row::new(subject, metric, unit)).param("subscribers", case.subscribers)
     };
     let mut ours = f64::NAN;
     for (subject, paced) in subjects.iter().zip(paced).filter(|(subject, _)| subject.plays(case)) {
@@ -249,9 +260,9 @@ fn one_case(
         found.push(row(&subject.name, "delivery", "ns"), each);
         if subject.name == OURS {
             ours = each;
-        } else if !subject.ours {
+        } else if subject.name.starts_with(Arcly::NAME) {
             let mut times = row(&subject.name, "delivery ÷ shardcast's", "×").better(Better::Higher);
-            if subject.name == in_tasks::<Arcly>() && !case.place.has_two_cores() && case.subscribers >= 1_000 {
+            if subject.name == in_tasks::<Arcly>() && case.subscribers >= 1_000 {
                 times = times.goal(20.0, "a delivery at least 20 times cheaper than arcly-stream's");
             }
             found.push(times, each / ours);

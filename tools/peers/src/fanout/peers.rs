@@ -58,14 +58,14 @@ fn polled_on_one_core<B: Bus>(stage: &Stage, case: &Case, flush: u64) -> Run {
 fn polled_on_two_cores<B: Bus>(stage: &Stage, case: &Case) -> Run {
     let mut bus = B::open();
     let mut subscribers: Vec<_> = (0..case.subscribers).map(|_| Asked::new(bus.polled(), case)).collect();
-    let progress = Progress::default();
-    let publisher = Pacer { case, clock: stage.clock, progress: &progress };
+    let progress = &Progress::default();
+    let publisher = Pacer { case, clock: stage.clock, progress };
     thread::scope(|scope| {
         let publisher = scope.spawn(move || {
             pin(stage.publisher);
             publisher.run(&mut bus)
         });
-        let receiving = scope.spawn(|| {
+        let receiving = scope.spawn(move || {
             pin(stage.subscribers);
             loop {
                 // All that was sent before the look at this is there now.
@@ -73,11 +73,11 @@ fn polled_on_two_cores<B: Bus>(stage: &Stage, case: &Case) -> Run {
                 let came: u64 = subscribers.iter_mut().map(|subscriber| subscriber.drain(SWEEP)).sum();
                 progress.add(came);
                 if came == 0 && over {
-                    break stage.clock.instant();
+                    break (stage.clock.instant(), subscribers);
                 }
             }
         });
-        let (start, end) = (joined(publisher.join()), joined(receiving.join()));
+        let (start, (end, subscribers)) = (joined(publisher.join()), joined(receiving.join()));
         let checkers = subscribers.into_iter().map(|subscriber| subscriber.checker);
         Run { ns: end.0 - start.0, tally: sum(checkers, case.frames) }
     })
