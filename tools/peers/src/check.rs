@@ -70,27 +70,29 @@ impl AddAssign for Tally {
     }
 }
 
-/// One subscriber's view of the stream.
+/// One subscriber's view of the stream: small, since there are thousands, and each has its turn for each frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Checker {
     /// The number that is to come.
     next: u64,
-    payload_bytes: usize,
+    first: u64,
+    /// What was wrong so far; nothing, most often.
+    wrong: Option<Box<Tally>>,
+    payload_bytes: u32,
     strict: bool,
-    tally: Tally,
 }
 
 impl Checker {
     /// Expects this number first. A strict one looks at every byte.
-    pub(crate) const fn new(first: u64, payload_bytes: usize, strict: bool) -> Self {
-        Self { next: first, payload_bytes, strict, tally: Tally { right: 0, lost: 0, repeated: 0, damaged: 0 } }
+    pub(crate) fn new(first: u64, payload_bytes: usize, strict: bool) -> Self {
+        let payload_bytes = u32::try_from(payload_bytes).expect("a frame is smaller");
+        Self { next: first, first, wrong: None, payload_bytes, strict }
     }
 
     /// A frame of a peer.
     #[inline]
     pub(crate) fn take(&mut self, number: u64, payload: &[u8]) {
-        if number == self.next && !self.strict && is_right(payload, number, self.payload_bytes) {
-            self.tally.right += 1;
+        if number == self.next && !self.strict && is_right(payload, number, self.payload_bytes as usize) {
             self.next += 1;
         } else {
             self.look_closer(number, payload);
@@ -110,25 +112,29 @@ impl Checker {
     }
 
     /// What it found of the frames up to this number.
-    pub(crate) const fn finish(mut self, sent: u64) -> Tally {
-        self.tally.lost += sent.saturating_sub(self.next);
-        self.tally
+    pub(crate) fn finish(self, sent: u64) -> Tally {
+        let mut tally = self.wrong.map_or_else(Tally::default, |wrong| *wrong);
+        tally.right = self.next - self.first - tally.lost - tally.damaged;
+        tally.lost += sent.saturating_sub(self.next);
+        tally
     }
 
     #[cold]
     fn look_closer(&mut self, number: u64, payload: &[u8]) {
-        if number < self.next {
-            self.tally.repeated += 1;
+        let whole = if self.strict { is_whole } else { is_right };
+        let is_whole = whole(payload, number, self.payload_bytes as usize);
+        if number == self.next && is_whole {
+            self.next += 1;
             return;
         }
-        self.tally.lost += number - self.next;
-        self.next = number + 1;
-        let whole = if self.strict { is_whole } else { is_right };
-        if whole(payload, number, self.payload_bytes) {
-            self.tally.right += 1;
-        } else {
-            self.tally.damaged += 1;
+        let wrong = self.wrong.get_or_insert_default();
+        if number < self.next {
+            wrong.repeated += 1;
+            return;
         }
+        wrong.lost += number - self.next;
+        wrong.damaged += u64::from(!is_whole);
+        self.next = number + 1;
     }
 }
 

@@ -41,24 +41,55 @@ struct Args {
     html: Option<PathBuf>,
 }
 
-const HELP: &str = "TODO";
+const HELP: &str = "\
+Scenarios:
+  fanout   what a delivery costs, publisher and subscribers on one core and on two, and what an unpaced publisher loses
+  latency  from the publisher's call to the subscriber, subscribers' core spinning and asleep
+  join     from the call to a keyframe and to the live edge, and whether a frame is missing or comes twice
+  publish  what a frame costs that nobody watches
+  memory   resident bytes of a subscriber and of a stream
+
+Who is measured:
+  shardcast                 sinks on the shard; where there is a host's publisher, its frames come through a ring
+  shardcast: subscriptions  a host's thread receives through a ring for each of its subscriptions
+  arcly-stream, tasks       a task for each subscriber awaits frames, as its documentation asks for; one pinned
+                            current-thread runtime, which is tokio's cheapest
+  arcly-stream, polled      one pinned thread asks all raw receivers in turn: less than any of its protocols does, and
+                            the cheapest way in
+  tokio::sync::broadcast    the channel under it alone, in the same two ways
+  crossbeam-channel each    a bounded channel for each subscriber
+
+How to read it:
+  All get the same frames on the same cores, in rounds in which they take turns; the table has the median of the
+  rounds with the least and the greatest, and the ratio to shardcast. Every subscriber checks the number, the length
+  and both ends of every frame that is timed, and in the first round every byte of some more. What a peer loses,
+  repeats or damages is in the table; if shardcast does, the run fails. The rest of what these programs do over
+  sockets is measured by tools/peers/relay.sh.
+
+Examples:
+  cargo run --release --manifest-path tools/peers/Cargo.toml
+  cargo run --release --manifest-path tools/peers/Cargo.toml -- fanout join --size smoke --json peers.json";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let [memory::PART, name, count] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return match memory::run_part(name, count) {
-            Ok(held) => {
-                println!("{held}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        };
+        return ended(memory::run_part(name, count).map(|held| println!("{held}")));
     }
-    let args = Args::parse();
-    let cores = if args.cores.is_empty() { machine::cores() } else { args.cores.clone() };
+    ended(run(&Args::parse()))
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("shardcast-peers: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    let cores = cores(&args.cores)?;
     let display = progress::display();
     let context = Context { size: args.size, cores: &cores, progress: &Shown(&*display) };
     let command = std::env::args().collect::<Vec<_>>().join(" ");
@@ -67,18 +98,21 @@ fn main() -> ExitCode {
     });
     display.finish();
     print!("{}", table::table(&outcome.report));
-    let files = [(args.json, json::write(&outcome.report)), (args.html, html::page(&outcome.report))];
-    for (file, text) in files {
+    for (file, text) in [(&args.json, json::write(&outcome.report)), (&args.html, html::page(&outcome.report))] {
         let Some(file) = file else { continue };
-        if let Err(error) = std::fs::write(&file, text) {
-            eprintln!("error: cannot write {}: {error}", file.display());
-            return ExitCode::FAILURE;
-        }
+        std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
-    for (name, error) in &outcome.failures {
-        eprintln!("error: {name}: {error}");
+    let failures: Vec<_> = outcome.failures.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\nshardcast-peers: ")) }
+}
+
+/// Those that are given, if they are there; else all.
+fn cores(given: &[usize]) -> Result<Vec<usize>, String> {
+    let all = machine::cores();
+    match given.iter().find(|core| !all.contains(core)) {
+        Some(absent) => Err(format!("--cores {absent}: this process may use {all:?}")),
+        None => Ok(if given.is_empty() { all } else { given.to_vec() }),
     }
-    if outcome.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Those that are named, or all.

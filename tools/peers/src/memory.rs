@@ -130,7 +130,7 @@ impl FrameSink for Sink {
     }
 }
 
-const fn checker() -> Checker {
+fn checker() -> Checker {
     Checker::new(0, PAYLOAD_BYTES, false)
 }
 

@@ -34,6 +34,29 @@ pub(super) fn tasks<B: AwaitedBus>(stage: &Stage, case: &Case) -> Result<Run, Be
     })
 }
 
+/// The receivers of a case on one core, with nobody who delivers.
+pub(super) fn checks_alone(stage: &Stage, case: &Case, flush: u64) -> Run {
+    on_core(stage.subscribers, || {
+        let mut packets = Packets::new(case.payload_bytes);
+        let checker = |_| Checker::new(0, case.payload_bytes, case.strict);
+        let mut subscribers: Vec<_> = (0..case.subscribers).map(checker).collect();
+        let (mut start, mut sent, mut batch) = (Instant::ZERO, 0, Vec::new());
+        while sent < case.frames {
+            if sent <= case.warm_up() {
+                start = stage.clock.instant();
+            }
+            batch.clear();
+            batch.extend((0..flush).map(|_| packets.next(Instant::ZERO)));
+            sent += flush;
+            for subscriber in black_box(&mut subscribers) {
+                batch.iter().for_each(|packet| subscriber.take(packet.number, &packet.payload));
+            }
+        }
+        let end = stage.clock.instant();
+        Run { ns: end.0 - start.0, tally: sum(subscribers, sent) }
+    })
+}
+
 fn polled_on_one_core<B: Bus>(stage: &Stage, case: &Case, flush: u64) -> Run {
     let (mut bus, mut packets) = (B::open(), Packets::new(case.payload_bytes));
     let mut subscribers: Vec<_> = (0..case.subscribers).map(|_| Asked::new(bus.polled(), case)).collect();
@@ -93,7 +116,7 @@ struct Asked<P> {
 }
 
 impl<P: Polled> Asked<P> {
-    const fn new(polled: P, case: &Case) -> Self {
+    fn new(polled: P, case: &Case) -> Self {
         Self { polled, checker: Checker::new(0, case.payload_bytes, case.strict) }
     }
 

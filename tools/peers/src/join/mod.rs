@@ -17,6 +17,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use shardcast::bench::figures::{Found, Row, histogram};
 use shardcast::bench::frames::PAYLOAD_BYTES;
+use shardcast::bench::line::wait_until;
 use shardcast::bench::model::Scenario;
 use shardcast::bench::{BenchError, Context, Size};
 use shardcast::clock::{Clock, Instant};
@@ -33,7 +34,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn of(size: Size) -> Self {
-        Self { repetitions: size.pick([1, 2, 5, 9]), joins: size.pick([5, 40, 150, 500]) }
+        Self { repetitions: size.pick([1, 2, 5, 9]), joins: size.pick([5, 40, 100, 500]) }
     }
 }
 
@@ -123,8 +124,16 @@ fn push(found: &mut Found, subject: &str, joined: &[Joined], since: Instant) {
 
 /// From one frame to the next: 10,000 a second, so that many joins meet one.
 const PERIOD: Duration = Duration::from_micros(100);
-/// Frames after the edge for which a joiner stays.
-const STAY: u64 = 16;
+/// How long the `nth` joiner stays at the edge: each leaves, and the next one comes, at another place of the GOP.
+const fn stay(nth: usize) -> u64 {
+    1 + nth as u64 * 37 % GOP
+}
+
+/// And at another moment between two frames.
+fn come(nth: usize, clock: Clock) {
+    let at = clock.instant() + Duration::from_micros(nth as u64 * 37 % 100);
+    wait_until(|| (clock.instant() >= at).then_some(()));
+}
 
 /// The publisher's side of a run.
 #[derive(Default)]
@@ -161,15 +170,28 @@ struct Joiner {
     keyed: bool,
     key: Option<Instant>,
     edge: Option<Instant>,
+    /// Frames after the edge.
+    stay: u64,
     leaves_at: u64,
 }
 
 impl Joiner {
-    /// It calls now.
-    fn new(clock: Clock, live: &Live) -> Self {
+    /// The `nth` calls now.
+    fn new(nth: usize, clock: Clock, live: &Live) -> Self {
+        come(nth, clock);
         let sent = live.sent.load(Ordering::Acquire);
         let called = clock.instant();
-        Self { clock, called, sent, checker: None, keyed: false, key: None, edge: None, leaves_at: u64::MAX }
+        Self {
+            clock,
+            called,
+            sent,
+            checker: None,
+            keyed: false,
+            key: None,
+            edge: None,
+            stay: stay(nth),
+            leaves_at: u64::MAX,
+        }
     }
 
     /// A frame came; what was found once it has seen enough.
@@ -184,7 +206,7 @@ impl Joiner {
         }
         if self.edge.is_none() && self.key.is_some() && checker.next() >= self.sent {
             self.edge = Some(self.clock.instant());
-            self.leaves_at = checker.next() + STAY;
+            self.leaves_at = checker.next() + self.stay;
         }
         if checker.next() < self.leaves_at {
             return None;
@@ -201,7 +223,7 @@ mod tests {
 
     fn joined(numbers: impl IntoIterator<Item = u64>, sent: u64) -> Option<Joined> {
         let live = Live { sent: AtomicU64::new(sent), over: AtomicBool::new(false) };
-        let mut joiner = Joiner::new(Clock::start(), &live);
+        let mut joiner = Joiner::new(1, Clock::start(), &live);
         let mut packets = Packets::new(PAYLOAD_BYTES);
         let all: Vec<_> = (0..1_000).map(|_| packets.next(Instant::ZERO)).collect();
         let mut packets = numbers.into_iter().map(|number| &all[usize::try_from(number).unwrap()]);
@@ -210,21 +232,21 @@ mod tests {
 
     #[test]
     fn a_joiner_that_has_everything_from_a_keyframe_on_is_clean() {
-        let joined = joined(120..200, 150).unwrap();
-        assert!(joined.keyed && joined.tally.is_clean() && joined.tally.right == 30 + STAY);
+        let joined = joined(120..300, 150).unwrap();
+        assert!(joined.keyed && joined.tally.is_clean() && joined.tally.right == 30 + stay(1));
         assert!(joined.called <= joined.key && joined.key <= joined.edge);
     }
 
     #[test]
     fn a_frame_missing_between_replay_and_live_and_one_that_comes_twice_are_seen() {
-        assert_eq!(joined((120..150).chain(151..200), 150).unwrap().tally.lost, 1);
-        assert_eq!(joined((120..150).chain(148..200), 150).unwrap().tally.repeated, 2);
+        assert_eq!(joined((120..150).chain(151..300), 150).unwrap().tally.lost, 1);
+        assert_eq!(joined((120..150).chain(148..300), 150).unwrap().tally.repeated, 2);
     }
 
     #[test]
     fn a_joiner_without_a_keyframe_is_not_at_the_edge_before_it_has_one() {
         let joined = joined(150..400, 150).unwrap();
         assert!(!joined.keyed);
-        assert_eq!(joined.tally.right, 240 + 1 + STAY - 150);
+        assert_eq!(joined.tally.right, 240 + 1 + stay(1) - 150);
     }
 }

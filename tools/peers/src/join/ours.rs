@@ -22,9 +22,9 @@ use crate::fanout::{key, router};
 
 /// A sink that is attached, and runs on the shard.
 pub(super) fn sinks(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
-    joins(plan, |router, live| {
+    joins(plan, |nth, router, live| {
         let (tell, told) = bounded(1);
-        let sink = Sink { joiner: Joiner::new(router.clock(), live), tell };
+        let sink = Sink { joiner: Joiner::new(nth, router.clock(), live), tell };
         router.attach(&key(), PlayOptions::instant(), Box::new(sink))?;
         Ok(told.recv_timeout(PATIENCE).ok())
     })
@@ -32,8 +32,8 @@ pub(super) fn sinks(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
 
 /// A subscription of the host's thread.
 pub(super) fn subscriptions(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
-    joins(plan, |router, live| {
-        let mut joiner = Joiner::new(router.clock(), live);
+    joins(plan, |nth, router, live| {
+        let mut joiner = Joiner::new(nth, router.clock(), live);
         let mut subscription = router.subscribe(&key(), SubscribeOptions::default())?;
         loop {
             match subscription.recv_timeout(PATIENCE) {
@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn joins(
     plan: &Plan,
-    join: impl Fn(&Router, &Live) -> Result<Option<Joined>, BenchError> + Sync,
+    join: impl Fn(usize, &Router, &Live) -> Result<Option<Joined>, BenchError> + Sync,
 ) -> Result<Vec<Joined>, BenchError> {
     let router = router(plan.publisher, Idle::Spin)?;
     let live = Arc::new(Live::default());
@@ -66,8 +66,8 @@ fn joins(
             std::thread::yield_now();
         }
         let mut all = Vec::new();
-        for _ in 0..plan.joins {
-            all.extend(join(&router, &live)?);
+        for nth in 0..plan.joins {
+            all.extend(join(nth, &router, &live)?);
         }
         Ok(all)
     })

@@ -19,8 +19,8 @@ use crate::fanout::{joined, runtime};
 pub(super) fn drive_to(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
     let bus = Arcly::open();
     let (handle, runtime) = (bus.handle.clone(), runtime());
-    Ok(joins(plan, bus, move |clock, live| {
-        let (mut joiner, mut found) = (Joiner::new(clock, live), None);
+    Ok(joins(plan, bus, move |nth, clock, live| {
+        let (mut joiner, mut found) = (Joiner::new(nth, clock, live), None);
         let mut sink = Sink(|frame: &<Arcly as Bus>::Item| {
             found = joiner.take(frame.number(), frame.is_key(), frame.payload());
             if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -34,8 +34,8 @@ pub(super) fn drive_to(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
 pub(super) fn replay(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
     let bus = Arcly::open();
     let handle = bus.handle.clone();
-    Ok(joins(plan, bus, move |clock, live| {
-        let mut joiner = Joiner::new(clock, live);
+    Ok(joins(plan, bus, move |nth, clock, live| {
+        let mut joiner = Joiner::new(nth, clock, live);
         let mut live = handle.subscribe();
         for frame in handle.replay_buffer() {
             if let Some(joined) = joiner.take(frame.number(), frame.is_key(), frame.payload()) {
@@ -50,8 +50,8 @@ pub(super) fn replay(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
 pub(super) fn bare<B: Bus>(plan: &Plan) -> Result<Vec<Joined>, BenchError> {
     let bus = B::open();
     let door = bus.door();
-    Ok(joins(plan, bus, move |clock, live| {
-        let mut joiner = Joiner::new(clock, live);
+    Ok(joins(plan, bus, move |nth, clock, live| {
+        let mut joiner = Joiner::new(nth, clock, live);
         Some(follow(&mut joiner, &mut door()))
     }))
 }
@@ -67,7 +67,7 @@ fn follow<P: Polled>(joiner: &mut Joiner, live: &mut P) -> Joined {
 fn joins<B: Bus>(
     plan: &Plan,
     mut bus: B,
-    mut join: impl FnMut(Clock, &Live) -> Option<Joined> + Send,
+    mut join: impl FnMut(usize, Clock, &Live) -> Option<Joined> + Send,
 ) -> Vec<Joined> {
     let (clock, live) = (Clock::start(), &Live::default());
     thread::scope(|scope| {
@@ -85,7 +85,7 @@ fn joins<B: Bus>(
         let joining = scope.spawn(move || {
             pin(plan.joiner);
             wait_until(|| live.is_warm().then_some(()));
-            let all = (0..plan.joins).filter_map(|_| join(clock, live)).collect();
+            let all = (0..plan.joins).filter_map(|nth| join(nth, clock, live)).collect();
             live.over.store(true, Ordering::Relaxed);
             all
         });
