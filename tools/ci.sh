@@ -67,6 +67,9 @@ clippy() {
     lint --no-default-features
     lint
     lint --all-features
+    if [[ -e tools/peers/Cargo.toml ]]; then
+        CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} lint --manifest-path tools/peers/Cargo.toml
+    fi
 }
 
 lint() {
@@ -79,7 +82,6 @@ peers() {
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
     local manifest=(--manifest-path tools/peers/Cargo.toml)
     cargo fmt --check "${manifest[@]}"
-    cargo clippy --quiet --locked --all-targets "${manifest[@]}" -- -D warnings
     cargo test --quiet --locked "${manifest[@]}"
 }
 

@@ -277,22 +277,27 @@ fn one_case(
         if subject.name == OURS {
             ours = each;
         } else if subject.name.starts_with(Arcly::NAME) {
-            let times =
-                |metric: &str| row(&subject.name, &format!("{metric} ÷ shardcast's"), "×").better(Better::Higher);
+            let held = subject.name == in_tasks::<Arcly>() && case.subscribers >= 1_000;
+            // The goal is the plain ratio's: what an application sees has its own work in it.
+            let times = |metric: &str| {
+                let row = row(&subject.name, &format!("{metric} ÷ shardcast's"), "×").better(Better::Higher);
+                if held {
+                    row.goal(20.0, "at least 20 times cheaper than arcly-stream, used as documented")
+                } else {
+                    row
+                }
+            };
             found.push(times("delivery"), each / ours);
-            let Some(checks) = checks else { continue };
-            let mut less = times(LESS_CHECKS);
-            if subject.name == in_tasks::<Arcly>() && case.subscribers >= 1_000 {
-                less =
-                    less.goal(20.0, "a delivery at least 20 times cheaper than arcly-stream's, used as documented");
+            if let Some(checks) = checks {
+                found.push(times(LESS_CHECKS), (each - checks) / (ours - checks).max(NOISE_NS));
             }
-            found.push(less, (each - checks) / (ours - checks).max(NOISE_NS));
         }
     }
     Ok(())
 }
 
-/// What a library does for a delivery: all that it takes, less what the receivers do.
+/// What a library does for a delivery: all that it takes, less what the receivers do at the least. The checks are little
+/// beside a peer's delivery and half of shardcast's: this ratio is greater than the plain one, and less certain.
 const LESS_CHECKS: &str = "delivery less its checks";
 /// Less than this between two runs is no difference.
 const NOISE_NS: f64 = 0.1;
