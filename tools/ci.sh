@@ -28,6 +28,10 @@ main() {
         clippy
         exit
         ;;
+    --peers)
+        peers
+        exit
+        ;;
     esac
     wanted=("$@")
     mkdir -p "$logs"
@@ -46,6 +50,8 @@ steps() {
     step benches cargo test --locked --all-features --bench "*" --if benches
     # Instructions of the hot functions against those written down.
     step callgrind tools/callgrind.sh --if tools/callgrind.sh --unless-missing "valgrind --version"
+    # The smallest size of the comparison with other libraries, which are no dependencies of shardcast.
+    step peers tools/ci.sh --peers --if tools/peers/Cargo.toml
     step loom tools/loom.sh --if tools/loom.sh
     step tsan tools/tsan.sh --if tools/tsan.sh --unless-missing "cargo +nightly --version"
     step deny cargo deny --locked --config tools/deny.toml check bans licenses sources \
@@ -61,11 +67,22 @@ clippy() {
     lint --no-default-features
     lint
     lint --all-features
+    if [[ -e tools/peers/Cargo.toml ]]; then
+        CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} lint --manifest-path tools/peers/Cargo.toml
+    fi
 }
 
 lint() {
     echo "== cargo clippy --all-targets $*"
     cargo clippy --quiet --locked --all-targets "$@" -- -D warnings
+}
+
+# Its package stands apart; what the tests here have built is built for it, too.
+peers() {
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
+    local manifest=(--manifest-path tools/peers/Cargo.toml)
+    cargo fmt --check "${manifest[@]}"
+    cargo test --quiet --locked "${manifest[@]}"
 }
 
 features() {

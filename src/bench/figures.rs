@@ -13,45 +13,53 @@ use crate::clock::{Clock, Instant};
 
 /// What a row of results is of: everything of a [`Figure`] but its values.
 #[derive(Clone, Debug)]
-pub(super) struct Row(Figure);
+pub struct Row(Figure);
 
 impl Row {
     /// A cost in this unit: lower is better.
-    pub(super) fn new(subject: &str, metric: &str, unit: &str) -> Self {
+    #[must_use]
+    pub fn new(subject: &str, metric: &str, unit: &str) -> Self {
         let (subject, metric, unit) = (subject.to_owned(), metric.to_owned(), unit.to_owned());
         Self(Figure { subject, metric, unit, ..Figure::default() })
     }
 
-    /// Nanoseconds of ours.
-    pub(super) fn ns(subject: &str, metric: &str) -> Self {
+    /// A cost in nanoseconds.
+    #[must_use]
+    pub fn ns(subject: &str, metric: &str) -> Self {
         Self::new(subject, metric, "ns")
     }
 
-    pub(super) fn param(mut self, name: &str, value: impl Display) -> Self {
+    /// One more parameter that it was measured under.
+    #[must_use]
+    pub fn param(mut self, name: &str, value: impl Display) -> Self {
         self.0.params.push((name.to_owned(), value.to_string()));
         self
     }
 
-    pub(super) const fn better(mut self, better: Better) -> Self {
+    /// The other way is better, or neither.
+    #[must_use]
+    pub const fn better(mut self, better: Better) -> Self {
         self.0.better = better;
         self
     }
 
     /// A bound for the median.
-    pub(super) fn goal(mut self, bound: f64, why: &str) -> Self {
+    #[must_use]
+    pub fn goal(mut self, bound: f64, why: &str) -> Self {
         self.0.goal = Some(Goal { bound, why: why.to_owned() });
         self
     }
 
-    /// The same as a quotient, which has no unit.
-    pub(super) fn named(mut self, metric: &str, unit: &str) -> Self {
+    /// The same parameters for something else that is measured, in its own unit.
+    #[must_use]
+    pub fn named(mut self, metric: &str, unit: &str) -> Self {
         (self.0.metric, self.0.unit) = (metric.to_owned(), unit.to_owned());
         self
     }
 }
 
 /// The results of a scenario while it runs.
-pub(super) struct Found {
+pub struct Found {
     scenario: Scenario,
     /// All samples of each distribution, in the order of [`Scenario::distributions`].
     samples: Vec<Histogram<u64>>,
@@ -60,7 +68,9 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn new(name: &str, about: &str, repetitions: usize) -> Self {
+    /// Nothing yet of a scenario that begins now.
+    #[must_use]
+    pub fn new(name: &str, about: &str, repetitions: usize) -> Self {
         let scenario =
             Scenario { name: name.to_owned(), about: about.to_owned(), repetitions, ..Scenario::default() };
         let clock = Clock::start();
@@ -68,19 +78,19 @@ impl Found {
     }
 
     /// A part of the exact configuration.
-    pub(super) fn config(&mut self, name: &str, value: impl Display) {
+    pub fn config(&mut self, name: &str, value: impl Display) {
         self.scenario.config.insert(name.to_owned(), value.to_string());
     }
 
     /// Why the numbers may be wrong; each reason is kept once.
-    pub(super) fn warn(&mut self, text: String) {
+    pub fn warn(&mut self, text: String) {
         if !self.scenario.warnings.contains(&text) {
             self.scenario.warnings.push(text);
         }
     }
 
     /// The value of one repetition.
-    pub(super) fn push(&mut self, row: Row, value: f64) {
+    pub fn push(&mut self, row: Row, value: f64) {
         let Row(figure) = row;
         let same = |known: &&mut Figure| {
             (&known.metric, &known.subject, &known.params) == (&figure.metric, &figure.subject, &figure.params)
@@ -92,12 +102,13 @@ impl Found {
     }
 
     /// The time, for [`Found::samples`].
-    pub(super) fn now(&self) -> Instant {
+    #[must_use]
+    pub fn now(&self) -> Instant {
         self.clock.instant()
     }
 
     /// The samples of one repetition, which were taken since `since`; its median.
-    pub(super) fn samples(&mut self, row: Row, samples: &Histogram<u64>, since: Instant) -> f64 {
+    pub fn samples(&mut self, row: Row, samples: &Histogram<u64>, since: Instant) -> f64 {
         let Row(Figure { subject, metric, params, .. }) = row;
         let p50 = samples.value_at_quantile(0.5) as f64;
         let same =
@@ -121,7 +132,8 @@ impl Found {
     }
 
     /// All of it.
-    pub(super) fn finish(mut self) -> Scenario {
+    #[must_use]
+    pub fn finish(mut self) -> Scenario {
         for (distribution, samples) in self.scenario.distributions.iter_mut().zip(&self.samples) {
             distribution.count = samples.len();
             distribution.max = samples.max() as f64;
@@ -149,7 +161,8 @@ fn encoded(samples: &Histogram<u64>) -> String {
 }
 
 /// An empty histogram of nanoseconds up to a minute.
-pub(super) fn histogram() -> Histogram<u64> {
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 

@@ -10,16 +10,16 @@ use crate::media::{Codec, Frame, Timestamp};
 use crate::reason::Reason;
 
 /// Payload of a frame where it is no parameter; 73 of them a second are 700 kb/s.
-pub(super) const PAYLOAD_BYTES: usize = 1200;
+pub const PAYLOAD_BYTES: usize = 1200;
 /// The least that a payload may have: its number, and the mark of its end.
 pub(super) const PAYLOAD_BYTES_MIN: usize = 16;
 /// Payloads are made once and used in turn, so that no allocation is measured.
 const PAYLOADS: u64 = 256;
 /// From one frame to the next: 73 a second.
-pub(super) const PERIOD_NS: u64 = 13_700_000;
+pub const PERIOD_NS: u64 = 13_700_000;
 
 /// A stream of frames. A payload begins with its number modulo 256 and ends with the number's complement.
-pub(super) struct Frames {
+pub struct Frames {
     payloads: Vec<Bytes>,
     next: u64,
     gop: u64,
@@ -27,18 +27,22 @@ pub(super) struct Frames {
 
 impl Frames {
     /// From a keyframe on, with one each `gop` frames.
-    pub(super) fn new(gop: u64, payload_bytes: usize) -> Self {
+    #[must_use]
+    pub fn new(gop: u64, payload_bytes: usize) -> Self {
         let payload = |n| Bytes::from(payload(n, payload_bytes));
         Self { payloads: (0..PAYLOADS).map(payload).collect(), next: 0, gop }
     }
 
     /// The number of the next frame.
-    pub(super) const fn number(&self) -> u64 {
+    #[must_use]
+    pub const fn number(&self) -> u64 {
         self.next
     }
 
+    /// The next frame, one period after the last. There is always one.
     #[inline]
-    pub(super) fn next(&mut self) -> Frame {
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> Frame {
         let payload = self.payloads[(self.next % PAYLOADS) as usize].clone();
         let time = Timestamp((self.next * PERIOD_NS).cast_signed());
         let key = self.next.is_multiple_of(self.gop);
@@ -71,7 +75,8 @@ pub(super) const fn wrapped(number: u64) -> u64 {
 /// Whether this is the payload of the frame with this number: number, length and end. Cheap enough to be done for
 /// every delivery that is timed.
 #[inline]
-pub(super) fn is_right(payload: &[u8], number: u64, bytes: usize) -> bool {
+#[must_use]
+pub fn is_right(payload: &[u8], number: u64, bytes: usize) -> bool {
     let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
     payload.len() == bytes
         && payload.first_chunk().map(word) == Some(wrapped(number))
@@ -79,7 +84,8 @@ pub(super) fn is_right(payload: &[u8], number: u64, bytes: usize) -> bool {
 }
 
 /// The same, byte by byte.
-pub(super) fn is_whole(payload: &[u8], number: u64, bytes: usize) -> bool {
+#[must_use]
+pub fn is_whole(payload: &[u8], number: u64, bytes: usize) -> bool {
     let middle = 8..bytes - 8;
     is_right(payload, number, bytes) && middle.clone().all(|at| payload[at] == filling(wrapped(number), at))
 }

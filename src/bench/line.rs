@@ -58,7 +58,7 @@ impl LineHop {
 
 /// Spins; the peer gets the core only if it seems to have none.
 #[inline]
-pub(super) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let mut looks = 0u32;
     loop {
         if let Some(found) = look() {
@@ -73,13 +73,13 @@ pub(super) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Keeps this thread on one core, if the system lets it.
-pub(super) fn pin(core: usize) {
+pub fn pin(core: usize) {
     core_affinity::set_for_current(CoreId { id: core });
 }
 
 /// Works on a thread of its own that is kept on one core: this thread keeps all of its cores, so that it can give
 /// them to shards.
-pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
+pub fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
     let pinned = || {
         pin(core);
         work()

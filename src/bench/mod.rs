@@ -2,13 +2,16 @@
 //!
 //! `shardcast bench` and the programs under `benches/` run the same scenarios from here. A scenario measures one thing
 //! in repetitions that take turns with the others, verifies what was delivered, and returns figures; it prints nothing.
-//! Nothing outside of this module and the command line uses it.
+//! Nothing outside of this module, the command line and the comparison with others in `tools/peers/` uses it.
 
 pub mod audit;
 pub mod fair;
 pub mod fanout;
+pub mod figures;
+pub mod frames;
 pub mod hop;
 pub mod join;
+pub mod line;
 pub mod machine;
 pub mod memory;
 pub mod model;
@@ -19,9 +22,6 @@ pub mod report;
 pub mod ring;
 pub mod suite;
 
-mod figures;
-mod frames;
-mod line;
 mod world;
 
 use std::io;
@@ -54,8 +54,9 @@ impl Size {
         }
     }
 
-    /// One of four.
-    const fn pick<T: Copy>(self, [test, smoke, standard, full]: [T; 4]) -> T {
+    /// One of four, in the order of the sizes.
+    #[must_use]
+    pub const fn pick<T: Copy>(self, [test, smoke, standard, full]: [T; 4]) -> T {
         match self {
             Self::Test => test,
             Self::Smoke => smoke,
@@ -78,12 +79,14 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The core at this place, or the last if there are fewer.
-    fn core(&self, index: usize) -> usize {
+    #[must_use]
+    pub fn core(&self, index: usize) -> usize {
         self.cores.get(index).or_else(|| self.cores.last()).copied().unwrap_or(0)
     }
 
     /// What to warn of if a scenario wants more cores than there are.
-    fn too_few_cores(&self, wanted: usize, what: &str) -> Option<String> {
+    #[must_use]
+    pub fn too_few_cores(&self, wanted: usize, what: &str) -> Option<String> {
         let cores = self.cores.len();
         (cores < wanted).then(|| format!("{wanted} cores are wanted, {cores} may be used: {what}"))
     }

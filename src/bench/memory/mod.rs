@@ -205,7 +205,11 @@ pub fn part(name: &str, count: usize, counting: Option<Count>) -> Result<Held, B
 /// What the allocator has to count before it is believed.
 const PROBE_BYTES: usize = 4096;
 
-fn in_its_own_process(again: &Again, name: &str, count: usize) -> Result<Held, BenchError> {
+/// Measures a part in a process of its own.
+///
+/// # Errors
+/// It could not be started, or failed.
+pub fn in_its_own_process(again: &Again, name: &str, count: usize) -> Result<Held, BenchError> {
     let mut command = Command::new(&again.program);
     command.args(&again.arguments).arg(name).arg(count.to_string()).stdin(Stdio::null());
     let output = command.output().map_err(|source| BenchError::System { action: "start a part", source })?;
@@ -217,13 +221,17 @@ fn in_its_own_process(again: &Again, name: &str, count: usize) -> Result<Held, B
 }
 
 /// Looks at the process before and after.
-struct Meter {
-    count: Option<Count>,
+pub struct Meter {
+    /// Its counting allocator, if it has one.
+    pub count: Option<Count>,
 }
 
 impl Meter {
     /// What `work` leaves held, for each of `count`; and what it made, still held.
-    fn each<T>(&self, count: usize, work: impl FnOnce() -> T) -> Result<(Held, T), BenchError> {
+    ///
+    /// # Errors
+    /// The system does not tell how large the process is.
+    pub fn each<T>(&self, count: usize, work: impl FnOnce() -> T) -> Result<(Held, T), BenchError> {
         let each = |bytes: f64| bytes / count as f64;
         // Looking at the system allocates: it is done before the counting begins, and after it ends.
         std::thread::sleep(SETTLING);
