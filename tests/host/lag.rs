@@ -165,8 +165,9 @@ fn two_who_join_on_another_shard_at_once_get_all_of_a_gop_that_is_older_than_the
         // More than a turn takes from another shard; only its end is young.
         let mut reel = Reel::new();
         reel.send(&mut publisher, &("ck".to_owned() + &"d".repeat(2_000)));
-        let since = std::time::Instant::now();
-        eventually("the GOP is old", || since.elapsed() > patience);
+        let clock = router.clock();
+        let since = clock.instant();
+        eventually("the GOP is old", || clock.instant().since(since) > patience);
         reel.send(&mut publisher, "d");
         let wanted = usize::try_from(reel.sent).unwrap();
         std::thread::scope(|scope| {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Events, Poll, Token};
@@ -17,6 +17,7 @@ use super::super::relay::link::{Link, Ready};
 use super::super::relay::media::video_config;
 use super::super::relay::session::{CHUNK_SIZE, Progress, Purpose, Role};
 use super::{Disturbance, Settings};
+use crate::clock::{Clock, Instant};
 use crate::id::StreamKey;
 use crate::media::{Codec, Frame, Timestamp};
 use crate::router::{PublishOptions, Publisher, Router, SendError};
@@ -53,10 +54,10 @@ impl Load {
                 Ok(())
             })
         });
-        let until = Instant::now() + BEGINS_WITHIN;
+        let clock = Clock::start();
         while thread.as_ref().is_some_and(|thread| !thread.is_finished())
             && happened.load(Ordering::Relaxed) == 0
-            && Instant::now() < until
+            && clock.instant() < Instant::ZERO + BEGINS_WITHIN
         {
             thread::sleep(Duration::from_millis(1));
         }
@@ -130,8 +131,8 @@ struct Clients {
     /// The message that the publisher repeats, and when it is due again.
     message: Vec<u8>,
     period: Duration,
+    clock: Clock,
     due: Instant,
-    began: Instant,
 }
 
 struct Client {
@@ -153,7 +154,6 @@ impl Clients {
             Disturbance::TenfoldRate => (TENFOLD_BYTES, TENFOLD_PERIOD),
             _ => (settings.key_bytes, Duration::from_millis(500)),
         };
-        let now = Instant::now();
         let mut clients = Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -166,8 +166,8 @@ impl Clients {
             happened,
             message: keyframe(bytes),
             period,
-            due: now,
-            began: now,
+            clock: Clock::start(),
+            due: Instant::ZERO,
         };
         if matches!(disturbance, Disturbance::LargeKeyframe | Disturbance::TenfoldRate) {
             clients.connect(Role::Publish)?;
@@ -209,7 +209,7 @@ impl Clients {
             _ => {}
         }
         self.publish()?;
-        let wait = self.due.saturating_duration_since(Instant::now()).min(Duration::from_millis(1));
+        let wait = self.due.since(self.clock.instant()).min(Duration::from_millis(1));
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.poll.poll(&mut events, Some(wait))?;
         for event in &events {
@@ -262,10 +262,10 @@ impl Clients {
             Outgoing::media(chunk::VIDEO, stream_id, 0).write(&video_config(), CHUNK_SIZE, &mut client.link.out);
         }
         // A publisher that is held back sends no more than it can.
-        while self.due <= Instant::now() && client.link.out.is_empty() {
-            let time = u32::try_from(self.began.elapsed().as_millis()).unwrap_or(0);
+        while self.due <= self.clock.instant() && client.link.out.is_empty() {
+            let time = u32::try_from(self.clock.instant().since(Instant::ZERO).as_millis()).unwrap_or(0);
             Outgoing::media(chunk::VIDEO, stream_id, time).write(&self.message, CHUNK_SIZE, &mut client.link.out);
-            self.due += self.period;
+            self.due = self.due + self.period;
             client.link.flush()?;
         }
         client.link.flush()
