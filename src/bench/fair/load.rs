@@ -16,11 +16,11 @@ use super::super::relay::chunk::{self, Outgoing};
 use super::super::relay::link::{Link, Ready};
 use super::super::relay::media::video_config;
 use super::super::relay::session::{CHUNK_SIZE, Progress, Purpose, Role};
-use super::{Disturbance, Settings};
+use super::{Disturbance, Settings, send};
 use crate::clock::{Clock, Instant};
 use crate::id::StreamKey;
 use crate::media::{Codec, Frame, Timestamp};
-use crate::router::{PublishOptions, Publisher, Router, SendError};
+use crate::router::{PublishOptions, Publisher, Router};
 
 /// The thread, until it is stopped.
 pub(super) struct Load {
@@ -85,36 +85,24 @@ const READ_LEN: usize = 256 * 1024;
 const STORM: usize = 64;
 /// Players of large keyframes.
 const KEY_PLAYERS: usize = 10;
+/// Frames of the GOP that joiners get.
+const GOP_FRAMES: usize = 128;
 /// The pace of the publisher at ten times its rate, and what a frame holds for 25 Mb/s.
 const TENFOLD_PERIOD: Duration = Duration::from_micros(3_333);
 const TENFOLD_BYTES: usize = 10_400;
 
 /// Fills the GOP cache of a stream that nothing happens in afterwards.
 fn publish_gop(router: &Router, bytes: usize) -> Result<Publisher, BenchError> {
-    const FRAMES: usize = 128;
     let key = StreamKey::parse("fair/gop").expect("a good name");
     let mut publisher = router.publish(&key, PublishOptions::default())?;
-    let payload = Bytes::from(vec![0x55; bytes / FRAMES]);
-    publisher_sends(
-        &mut publisher,
-        Frame::config(Codec::H264, Timestamp(0), Bytes::from(video_config().split_off(5))),
-    )?;
-    for n in 0..FRAMES {
+    let payload = Bytes::from(vec![0x55; bytes / GOP_FRAMES]);
+    let config = Bytes::from(video_config().split_off(5));
+    send(&mut publisher, Frame::config(Codec::H264, Timestamp(0), config))?;
+    for n in 0..GOP_FRAMES {
         let time = Timestamp::from_millis(i64::try_from(n).unwrap_or(0) * 33);
-        publisher_sends(&mut publisher, Frame::video(Codec::H264, n == 0, time, time, payload.clone()))?;
+        send(&mut publisher, Frame::video(Codec::H264, n == 0, time, time, payload.clone()))?;
     }
     Ok(publisher)
-}
-
-fn publisher_sends(publisher: &mut Publisher, mut frame: Frame) -> Result<(), BenchError> {
-    loop {
-        match publisher.send(frame) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Full(back)) => frame = back,
-            Err(SendError::Ended(_, reason)) => return Err(reason.into()),
-        }
-        thread::yield_now();
-    }
 }
 
 /// All clients of one disturbance.
@@ -126,7 +114,8 @@ struct Clients {
     disturbance: Disturbance,
     clients: Slab<Client>,
     joiners: usize,
-    gop_bytes: usize,
+    /// Players that are still to connect, once there is a stream.
+    players: usize,
     happened: Arc<AtomicU64>,
     /// The message that the publisher repeats, and when it is due again.
     message: Vec<u8>,
@@ -138,8 +127,9 @@ struct Clients {
 struct Client {
     link: Link,
     role: Role,
-    /// Media bytes received.
-    received: usize,
+    /// Pictures received.
+    pictures: usize,
+    /// It has sent its configuration.
     announced: bool,
 }
 
@@ -150,9 +140,9 @@ impl Clients {
         settings: &Settings,
         happened: Arc<AtomicU64>,
     ) -> io::Result<Self> {
-        let (bytes, period) = match disturbance {
-            Disturbance::TenfoldRate => (TENFOLD_BYTES, TENFOLD_PERIOD),
-            _ => (settings.key_bytes, Duration::from_millis(500)),
+        let (bytes, period, players) = match disturbance {
+            Disturbance::TenfoldRate => (TENFOLD_BYTES, TENFOLD_PERIOD, settings.players),
+            _ => (settings.key_bytes, Duration::from_millis(500), KEY_PLAYERS),
         };
         let mut clients = Self {
             poll: Poll::new()?,
@@ -162,7 +152,7 @@ impl Clients {
             disturbance,
             clients: Slab::new(),
             joiners: settings.joiners,
-            gop_bytes: settings.gop_bytes,
+            players,
             happened,
             message: keyframe(bytes),
             period,
@@ -171,14 +161,6 @@ impl Clients {
         };
         if matches!(disturbance, Disturbance::LargeKeyframe | Disturbance::TenfoldRate) {
             clients.connect(Role::Publish)?;
-            let players = if disturbance == Disturbance::TenfoldRate { settings.players } else { KEY_PLAYERS };
-            // The stream is there before its players.
-            while !clients.clients.iter().any(|(_, client)| client.announced) {
-                clients.turn()?;
-            }
-            for _ in 0..players {
-                clients.connect(Role::Play)?;
-            }
         }
         Ok(clients)
     }
@@ -189,7 +171,7 @@ impl Clients {
             Purpose { role, app: "fair".into(), host: "localhost".into(), stream: stream.into(), number: 0 };
         let entry = self.clients.vacant_entry();
         let link = Link::connect(self.poll.registry(), Token(entry.key()), self.address, purpose, None)?;
-        entry.insert(Client { link, role, received: 0, announced: false });
+        entry.insert(Client { link, role, pictures: 0, announced: false });
         Ok(())
     }
 
@@ -222,29 +204,24 @@ impl Clients {
     fn serve(&mut self, at: usize, ready: Ready) -> io::Result<()> {
         let Some(client) = self.clients.get_mut(at) else { return Ok(()) };
         client.link.on_ready(ready)?;
-        let (mut frames, mut bytes) = (0, 0);
+        let mut pictures = 0;
         if ready.readable {
-            let large = self.message.len();
-            bytes = client.link.on_readable(&mut self.buffer, false, |message| {
-                frames += u64::from(
-                    message.kind == chunk::VIDEO && (large < READ_LEN || message.start.first() == Some(&0x17)),
-                );
+            // Not the configuration, which is a video message, too.
+            client.link.on_readable(&mut self.buffer, false, |message| {
+                pictures += usize::from(message.kind == chunk::VIDEO && message.start.get(1) == Some(&NALU));
             })?;
         }
-        client.received += bytes;
+        client.pictures += pictures;
         let shaken = client.link.session().progress() != Progress::Handshake;
-        let done = match self.disturbance {
-            Disturbance::Connects => shaken,
-            Disturbance::Joiners => client.received >= self.gop_bytes,
-            _ => false,
+        let happened = match self.disturbance {
+            Disturbance::Connects => usize::from(shaken),
+            Disturbance::Joiners => usize::from(client.pictures >= GOP_FRAMES),
+            _ => pictures,
         };
-        if done {
+        if happened > 0 && matches!(self.disturbance, Disturbance::Connects | Disturbance::Joiners) {
             self.clients.remove(at);
-            frames = 1;
-        } else if self.disturbance == Disturbance::Joiners || client.role == Role::Publish {
-            frames = 0;
         }
-        self.happened.fetch_add(frames, Ordering::Relaxed);
+        self.happened.fetch_add(happened as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -268,13 +245,21 @@ impl Clients {
             self.due = self.due + self.period;
             client.link.flush()?;
         }
-        client.link.flush()
+        client.link.flush()?;
+        // The stream is there before its players.
+        for _ in 0..std::mem::take(&mut self.players) {
+            self.connect(Role::Play)?;
+        }
+        Ok(())
     }
 }
 
-/// The body of a video message: a keyframe of one NAL unit, as FLV has it (AVCVIDEOPACKET, annex E.4.3.2).
+/// AVCPacketType of a picture (FLV 10.1, annex E.4.3.2).
+const NALU: u8 = 1;
+
+/// The body of a video message: a keyframe of one NAL unit, as FLV has it (AVCVIDEOPACKET, the same annex).
 fn keyframe(bytes: usize) -> Vec<u8> {
-    let mut body = vec![0x17, 1, 0, 0, 0];
+    let mut body = vec![0x17, NALU, 0, 0, 0];
     let unit = u32::try_from(bytes - 9).unwrap_or(u32::MAX);
     body.extend(unit.to_be_bytes());
     body.push(0x65);

@@ -26,7 +26,7 @@ use crate::id::StreamKey;
 use crate::media::Frame;
 use crate::protocol::PlayOptions;
 use crate::protocol::rtmp::Rtmp;
-use crate::router::{Cores, PublishOptions, Router, SendError};
+use crate::router::{Cores, PublishOptions, Publisher, Router, SendError};
 use crate::shard::Idle;
 use load::Load;
 
@@ -217,17 +217,10 @@ impl Canary {
         let thread = thread::spawn(move || {
             let mut frames = Frames::new(u64::MAX, PAYLOAD_BYTES);
             while !ended.load(Ordering::Relaxed) {
-                let mut frame = frames.next();
+                let frame = frames.next();
                 times.lock().sent.push_back(clock.instant());
-                loop {
-                    match publisher.send(frame) {
-                        Ok(()) => break,
-                        // The shard is late: that is what is measured, and the frame waits.
-                        Err(SendError::Full(back)) => frame = back,
-                        Err(SendError::Ended(_, reason)) => return Err(reason.into()),
-                    }
-                    thread::yield_now();
-                }
+                // If the shard is late the frame waits, and that is what is measured.
+                send(&mut publisher, frame)?;
                 thread::sleep(period);
             }
             publisher.end();
@@ -266,6 +259,18 @@ impl FrameSink for Sink {
             seen.ages.saturating_record(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
         }
         SinkVerdict::Taken
+    }
+}
+
+/// Sends a frame, however long the ring has no room for it.
+fn send(publisher: &mut Publisher, mut frame: Frame) -> Result<(), BenchError> {
+    loop {
+        match publisher.send(frame) {
+            Ok(()) => return Ok(()),
+            Err(SendError::Full(back)) => frame = back,
+            Err(SendError::Ended(_, reason)) => return Err(reason.into()),
+        }
+        thread::yield_now();
     }
 }
 
