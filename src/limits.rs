@@ -53,6 +53,15 @@ pub const CATCH_UP_BYTES_PER_TURN: usize = 128 * 1024;
 /// Events that `Poll` reports at once.
 pub const POLL_EVENTS: usize = 1024;
 
+/// One frame in so many of each stream is timed on its way, unless the host says otherwise.
+pub const SAMPLE_EVERY: u32 = 64;
+/// Timed frames of one stream and shard that are known until somebody has accepted them.
+pub const TIMED_FRAMES_MAX: usize = 64;
+/// Deliveries of a timed frame that share one look at the clock: its ages are too long by so many sends at most.
+pub const TIMED_TOGETHER: usize = 16;
+/// Streams that a shard tells of in one answer, so that a look at all of them delays nobody.
+pub const SURVEY_STREAMS: usize = 64;
+
 /// Bounds of one router. Every field has a default that suits a server of a few thousand players.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

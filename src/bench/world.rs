@@ -269,7 +269,7 @@ impl Lone {
             doorbell,
             commands: orders,
             shared,
-            config: Arc::new(Config { limits, apps: vec![Arc::new(spec)] }),
+            config: Arc::new(Config { limits, apps: vec![Arc::new(spec)], ..Config::default() }),
             audit: audit.producer(0),
             next_connection: 0,
         });

@@ -54,6 +54,9 @@ impl FrameFlags {
     pub const DISCONTINUITY: Self = Self(1);
     /// No other frame refers to this one (a non-reference B-frame): it may be left out alone.
     pub const DISPOSABLE: Self = Self(2);
+    /// The router measures how long this frame takes. Set by the home of its stream alone, for one frame in as many as
+    /// [`Config::sample_every`](crate::shard::Config::sample_every) says.
+    pub const TIMED: Self = Self(4);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -65,6 +68,12 @@ impl FrameFlags {
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The bits that are not set in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 
@@ -82,7 +91,8 @@ pub struct Frame {
     pub pts: Timestamp,
     /// When to decode it: never falls within one track.
     pub dts: Timestamp,
-    /// When the first byte of it reached this router: ages are counted from here.
+    /// When it was there: the begin of the turn in which its last byte was read, or when the host sent it. Ages are
+    /// counted from here.
     pub origin: Instant,
     /// Which track it belongs to.
     pub track: TrackId,
@@ -151,6 +161,12 @@ impl Frame {
     pub fn on_track(mut self, track: TrackId) -> Self {
         self.track = track;
         self
+    }
+
+    /// Whether the router measures how long it takes.
+    #[must_use]
+    pub const fn is_timed(&self) -> bool {
+        self.flags.contains(FrameFlags::TIMED)
     }
 
     /// Whether a video decoder can start here.

@@ -138,6 +138,14 @@ impl Builder {
         self
     }
 
+    /// Times one frame in so many of each stream on its way, on average; 0 times none. The default is
+    /// [`SAMPLE_EVERY`](crate::limits::SAMPLE_EVERY).
+    #[must_use]
+    pub const fn sample_every(mut self, frames: u32) -> Self {
+        self.config.sample_every = frames;
+        self
+    }
+
     /// Sets who decides who may publish and play.
     #[must_use]
     pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {

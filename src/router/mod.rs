@@ -5,6 +5,7 @@ mod publisher;
 mod subscription;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ use crate::reason::Reason;
 use crate::ring::{Doorbell, ring};
 use crate::shard::{
     Attach, Command, Config, Events, HostPublish, HostSubscribe, KickTarget, Post, RunSource, ShardStats, Shared,
-    StreamInfo,
+    StreamInfo, StreamPart,
 };
 use crate::stream::{Listed, Located};
 use watch::Watch;
@@ -214,12 +215,32 @@ impl Router {
         self.shared.directory.list()
     }
 
-    /// What is known of one live stream.
+    /// What is known of one live stream: on its home, and of its audience on all shards. The times of its stages are
+    /// those since this or [`Router::survey`] was asked last.
     #[must_use]
     pub fn inspect(&self, key: &StreamKey) -> Option<StreamInfo> {
-        let Located::Live(home, _) = self.shared.directory.locate(key) else { return None };
-        let (reply, answer) = bounded(1);
-        self.ask(&self.post(home).ok()?, Command::Inspect(key.clone(), reply), &answer).ok().flatten()
+        let Located::Live(..) = self.shared.directory.locate(key) else { return None };
+        StreamPart::whole(self.shared.shards.iter().filter_map(|post| {
+            let (reply, answer) = bounded(1);
+            self.ask(post, Command::Inspect(key.clone(), reply), &answer).ok().flatten()
+        }))
+    }
+
+    /// What is known of all live streams, by name; what a shard that hangs knows is left out. Shards tell of a few
+    /// streams each turn, so that this delays no frame.
+    #[must_use]
+    pub fn survey(&self) -> Vec<StreamInfo> {
+        let mut parts: BTreeMap<StreamKey, Vec<StreamPart>> = BTreeMap::new();
+        for post in &self.shared.shards {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (reply, answer) = bounded(1);
+                let Ok(page) = self.ask(post, Command::Survey(from, reply), &answer) else { break };
+                page.parts.into_iter().for_each(|part| parts.entry(part.key.clone()).or_default().push(part));
+                next = page.next;
+            }
+        }
+        parts.into_values().filter_map(StreamPart::whole).collect()
     }
 
     /// Closes the publisher of a stream; whether there was one.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Shard;
 use super::env::Env;
 use super::host::{Feed, HostPublish, Port};
-use super::inspect::{ShardStats, StreamInfo};
 use super::local::{PublisherRef, Source};
 use super::message::{Command, KickTarget, RunSource};
 use super::sessions::AskedBy;
@@ -16,7 +15,6 @@ use crate::extension::Action;
 use crate::fact::{Fact, FactKind, Who};
 use crate::id::{ConnectionId, Generation, StreamKey};
 use crate::limits::COMMANDS_PER_TURN;
-use crate::media::Track;
 use crate::reason::Reason;
 
 impl<E: Env> Shard<E> {
@@ -57,8 +55,11 @@ impl<E: Env> Shard<E> {
                 let _ = reply.try_send(found);
             }
             Command::Inspect(key, reply) => {
-                let info = self.inspect(&key, now);
-                let _ = reply.try_send(info);
+                let part = self.by_key.get(&key).copied().and_then(|index| self.part(index, now));
+                let _ = reply.try_send(part);
+            }
+            Command::Survey(from, reply) => {
+                let _ = reply.try_send(self.survey(from, now));
             }
             Command::Stats(reply) => {
                 let _ = reply.try_send(self.stats());
@@ -181,73 +182,6 @@ impl<E: Env> Shard<E> {
             Err(slot) => self.close(slot, Reason::Kicked, now),
         }
         true
-    }
-
-    fn inspect(&mut self, key: &StreamKey, now: Now) -> Option<StreamInfo> {
-        let index = self.by_key.get(key).copied()?;
-        let shard = self.id;
-        let stream = &mut self.streams[index];
-        let subscribers = stream.subscribers;
-        let log = (stream.log.head() - stream.log.tail(), stream.log.bytes_held());
-        let mut tracks: Vec<Track> = stream
-            .log
-            .current_configs()
-            .map(|config| Track {
-                id: config.track,
-                codec: config.codec,
-                timescale: 1_000,
-                config: config.payload.clone(),
-                size: None,
-                channels: None,
-                language: None,
-            })
-            .collect();
-        tracks.sort_by_key(|track| track.id);
-        let home = stream.home_mut()?;
-        for track in &mut tracks {
-            match track.codec.media() {
-                crate::media::Media::Video => track.size = home.description.size,
-                crate::media::Media::Audio => track.channels = home.description.channels,
-                crate::media::Media::Data => {}
-            }
-        }
-        let (video_bitrate, audio_bitrate, frame_rate) = home.qos.rates(now.mono);
-        Some(StreamInfo {
-            key: key.clone(),
-            generation: home.generation,
-            home: shard,
-            connection: home.who.connection,
-            peer: home.who.peer,
-            protocol: home.who.protocol,
-            principal: home.who.principal.clone(),
-            uptime: now.mono.since(home.started),
-            description: home.description.clone(),
-            tracks,
-            video_bitrate,
-            audio_bitrate,
-            frame_rate,
-            frames: home.qos.frames,
-            bytes: home.qos.bytes,
-            gop: home.qos.gop,
-            subscribers,
-            log,
-        })
-    }
-
-    fn stats(&mut self) -> ShardStats {
-        let homes = self.streams.iter().filter(|(_, stream)| stream.home().is_some()).count();
-        let turn_ns = self.turn_ns.clone();
-        self.turn_ns.reset();
-        ShardStats {
-            shard: self.id,
-            counters: self.counters.clone(),
-            turn_ns,
-            connections: self.connections.len(),
-            homes,
-            replicas: self.streams.len() - homes,
-            subscribers: self.places.len(),
-            log_bytes: self.streams.iter().map(|(_, stream)| stream.log.bytes_held()).sum(),
-        }
     }
 
     /// Takes nothing new, ends what there is, and leaves what is under way until the deadline.

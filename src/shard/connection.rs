@@ -43,6 +43,8 @@ pub(crate) struct Cold {
     pub(crate) pending_bytes: usize,
     /// Media among what was put there since it was empty: the rest of one message, and configuration.
     pub(crate) pending_media: usize,
+    /// The rest of a timed frame is among what waits.
+    pub(crate) rest: Option<Rest>,
     pub(crate) bytes_in: u64,
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
@@ -59,6 +61,15 @@ pub(crate) struct Cold {
     pub(crate) broken: bool,
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
+}
+
+/// A timed frame of which the socket took a part.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    /// Whose delivery it is.
+    pub(crate) place: usize,
+    pub(crate) seq: u64,
+    pub(crate) origin: Instant,
 }
 
 /// How far a connection has come.

@@ -289,21 +289,25 @@ pub(crate) struct Batch<'a> {
     count: usize,
     /// Payload bytes of all.
     pub(crate) bytes: u64,
+    /// One of them is timed.
+    pub(crate) timed: bool,
 }
 
 /// Few enough for a stack, many enough that the next pass costs nothing beside this one.
 const FRAMES_PER_PASS: usize = 16;
 
 impl<'a> Batch<'a> {
-    /// The frames from `from` on, as many as fit; none if that one is not held.
-    pub(crate) fn gather(log: &'a StreamLog, from: u64) -> Option<Self> {
-        let mut batch = Self { frames: [log.frame(from)?; FRAMES_PER_PASS], count: 0, bytes: 0 };
+    /// The frames from `from` on, of which this is the first, as many as fit.
+    #[inline]
+    pub(crate) fn gather(log: &'a StreamLog, from: u64, first: &'a Frame) -> Self {
+        let mut batch = Self { frames: [first; FRAMES_PER_PASS], count: 0, bytes: 0, timed: false };
         for (slot, frame) in batch.frames.iter_mut().zip((from..log.head()).map_while(|seq| log.frame(seq))) {
             *slot = frame;
             batch.count += 1;
             batch.bytes += frame.payload.len() as u64;
+            batch.timed |= frame.is_timed();
         }
-        Some(batch)
+        batch
     }
 
     pub(crate) const fn len(&self) -> u64 {

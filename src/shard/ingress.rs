@@ -232,6 +232,7 @@ impl<E: Env> Shard<E> {
                 pending: std::collections::VecDeque::new(),
                 pending_bytes: 0,
                 pending_media: 0,
+                rest: None,
                 bytes_in: 0,
                 rate: RateWindow::default(),
                 plays: Vec::new(),

@@ -6,16 +6,25 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::Shard;
+use super::env::Env;
+use super::group::{Format, Target};
+use super::meter::StageHistograms;
+use crate::clock::Now;
 use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
-use crate::media::{Timestamp, Track};
+use crate::limits::SURVEY_STREAMS;
+use crate::media::{Media, Timestamp, Track};
 use crate::protocol::Description;
+use crate::stream::{Spread, Stages};
 
-/// Counters of one shard since its start. Nothing here is reset, but for the histogram.
+/// Counters of one shard since its start. Nothing here is reset; histograms are, whenever they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
     /// Turns taken.
     pub turns: u64,
+    /// Time spent in turns that had work, sleeping and looking around not counted, in nanoseconds.
+    pub busy_ns: u64,
     /// Times that the shard slept.
     pub parks: u64,
     /// Times that it woke a peer or a host's thread.
@@ -74,6 +83,8 @@ pub struct ShardStats {
     pub counters: Counters,
     /// Length of its turns in nanoseconds, sleep not counted, since this was asked last.
     pub turn_ns: Histogram<u64>,
+    /// How long the stages of timed frames took here, in nanoseconds, since this was asked last.
+    pub stages: StageHistograms,
     /// Open connections.
     pub connections: usize,
     /// Streams with their publisher here.
@@ -126,4 +137,160 @@ pub struct StreamInfo {
     pub subscribers: usize,
     /// Frames and payload bytes that its log holds.
     pub log: (u64, u64),
+    /// Its viewers on all shards, and how old frames are when they leave.
+    pub audience: Audience,
+}
+
+/// The viewers of one stream, on one shard or on all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audience {
+    /// Subscribers, those that are other shards not counted.
+    pub viewers: usize,
+    /// Frames that subscribers skipped because they were too far behind, since the shard knows the stream.
+    pub skipped: u64,
+    /// Subscribers evicted for lag, since then.
+    pub evicted: u64,
+    /// How long the stages of timed frames took, since this was asked last.
+    pub stages: Stages<Spread>,
+}
+
+impl Audience {
+    /// Adds what another shard has.
+    pub fn merge(&mut self, other: &Self) {
+        self.viewers += other.viewers;
+        self.skipped += other.skipped;
+        self.evicted += other.evicted;
+        self.stages.merge(&other.stages);
+    }
+}
+
+/// What one shard knows of one stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamPart {
+    /// Its name.
+    pub key: StreamKey,
+    /// From its home alone, without its audience.
+    pub info: Option<Box<StreamInfo>>,
+    /// Those on this shard.
+    pub audience: Audience,
+}
+
+impl StreamPart {
+    /// The stream as a whole, of all shards' parts in it; none if no shard is its home.
+    #[must_use]
+    pub fn whole(parts: impl IntoIterator<Item = Self>) -> Option<StreamInfo> {
+        let (mut info, mut audience) = (None, Audience::default());
+        for part in parts {
+            audience.merge(&part.audience);
+            info = part.info.or(info);
+        }
+        let mut info = info?;
+        info.audience = audience;
+        Some(*info)
+    }
+}
+
+/// Some of the streams of one shard.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SurveyPage {
+    /// At most [`SURVEY_STREAMS`](crate::limits::SURVEY_STREAMS).
+    pub parts: Vec<StreamPart>,
+    /// Where the next page begins, unless this was the last.
+    pub next: Option<usize>,
+}
+
+impl<E: Env> Shard<E> {
+    /// What this shard knows of the stream in this slot. The times of its stages are taken.
+    pub(super) fn part(&mut self, index: usize, now: Now) -> Option<StreamPart> {
+        let stream = self.streams.get_mut(index)?;
+        let peers = stream.groups.iter().filter(|group| group.format == Format::Frames).flat_map(|group| &group.subs);
+        let peers = peers.filter(|sub| matches!(sub.target, Target::Peer(..))).count();
+        let audience = Audience {
+            viewers: stream.subscribers - peers,
+            skipped: stream.skipped,
+            evicted: stream.evicted,
+            stages: stream.meter.as_mut().map(|meter| meter.take()).unwrap_or_default(),
+        };
+        Some(StreamPart { key: stream.key.clone(), info: self.info(index, now).map(Box::new), audience })
+    }
+
+    /// Some streams, from this slot on.
+    pub(super) fn survey(&mut self, from: usize, now: Now) -> SurveyPage {
+        let mut slots = self.streams.iter().map(|(index, _)| index).filter(|index| *index >= from);
+        let page: Vec<usize> = slots.by_ref().take(SURVEY_STREAMS).collect();
+        let next = slots.next();
+        SurveyPage { parts: page.into_iter().filter_map(|index| self.part(index, now)).collect(), next }
+    }
+
+    fn info(&mut self, index: usize, now: Now) -> Option<StreamInfo> {
+        let shard = self.id;
+        let stream = self.streams.get_mut(index)?;
+        let key = stream.key.clone();
+        let subscribers = stream.subscribers;
+        let log = (stream.log.head() - stream.log.tail(), stream.log.bytes_held());
+        let mut tracks: Vec<Track> = stream
+            .log
+            .current_configs()
+            .map(|config| Track {
+                id: config.track,
+                codec: config.codec,
+                timescale: 1_000,
+                config: config.payload.clone(),
+                size: None,
+                channels: None,
+                language: None,
+            })
+            .collect();
+        tracks.sort_by_key(|track| track.id);
+        let home = stream.home_mut()?;
+        for track in &mut tracks {
+            match track.codec.media() {
+                Media::Video => track.size = home.description.size,
+                Media::Audio => track.channels = home.description.channels,
+                Media::Data => {}
+            }
+        }
+        let (video_bitrate, audio_bitrate, frame_rate) = home.qos.rates(now.mono);
+        Some(StreamInfo {
+            key,
+            generation: home.generation,
+            home: shard,
+            connection: home.who.connection,
+            peer: home.who.peer,
+            protocol: home.who.protocol,
+            principal: home.who.principal.clone(),
+            uptime: now.mono.since(home.started),
+            description: home.description.clone(),
+            tracks,
+            video_bitrate,
+            audio_bitrate,
+            frame_rate,
+            frames: home.qos.frames,
+            bytes: home.qos.bytes,
+            gop: home.qos.gop,
+            subscribers,
+            log,
+            audience: Audience::default(),
+        })
+    }
+
+    pub(super) fn stats(&mut self) -> ShardStats {
+        let homes = self.streams.iter().filter(|(_, stream)| stream.home().is_some()).count();
+        let turn_ns = self.turn_ns.clone();
+        self.turn_ns.reset();
+        ShardStats {
+            shard: self.id,
+            counters: self.counters.clone(),
+            turn_ns,
+            stages: self.stages.take(),
+            connections: self.connections.len(),
+            homes,
+            replicas: self.streams.len() - homes,
+            subscribers: self.places.len(),
+            log_bytes: self.streams.iter().map(|(_, stream)| stream.log.bytes_held()).sum(),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::group::Group;
+use super::meter::{Meter, Sampler};
 use crate::clock::Instant;
 use crate::fact::Who;
 use crate::id::{Generation, ShardId, StreamKey};
@@ -34,6 +35,12 @@ pub(crate) struct LocalStream {
     pub(crate) timer_at: Instant,
     /// Its former publisher ended for this reason, and those who are behind may read on until then.
     pub(crate) ending: Option<(Reason, Instant)>,
+    /// How long its timed frames took here; none before the first.
+    pub(crate) meter: Option<Box<Meter>>,
+    /// Frames that subscribers here skipped.
+    pub(crate) skipped: u64,
+    /// Subscribers here that were evicted.
+    pub(crate) evicted: u64,
 }
 
 /// Where frames come from.
@@ -73,6 +80,7 @@ pub(crate) struct Home {
     last_dts: [i64; TRACKS_MAX],
     /// Video tracks that had a keyframe, by bit.
     keyed: u16,
+    pub(crate) sampler: Sampler,
     /// The last keyframe request, so that many viewers cause one.
     pub(crate) key_asked: Instant,
 }
@@ -130,6 +138,7 @@ impl Home {
             // No track of this publisher lies before the end of the former, whichever frame comes first.
             last_dts: [resume.map_or(i64::MIN, |end| end.0); TRACKS_MAX],
             keyed: 0,
+            sampler: Sampler::default(),
             key_asked: Instant::ZERO,
         }
     }
@@ -193,6 +202,9 @@ impl LocalStream {
             interested: false,
             timer_at: Instant::FAR,
             ending: None,
+            meter: None,
+            skipped: 0,
+            evicted: 0,
         }
     }
 

@@ -56,6 +56,11 @@ impl<E: Env> Shard<E> {
                     self.streams[slot as usize].log.note_gap(frames);
                 }
             }
+            Control::Appended { slot, at } => {
+                if self.is_linked(slot as usize, from) {
+                    self.on_appended_at_home(slot as usize, at);
+                }
+            }
             Control::Published { key, generation } => self.on_published(from, &key, generation, now),
             Control::TakenOver { key, generation } => self.on_taken_over(&key, generation, now),
             Control::KeyframeWanted { key } => {

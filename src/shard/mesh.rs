@@ -103,6 +103,13 @@ impl Mesh {
         }
     }
 
+    /// Sends a control message if there is room for it; it is of no use later.
+    pub(crate) fn hint(&mut self, to: ShardId, control: Control) {
+        let Some(peer) = self.peer(to) else { return };
+        let sent = peer.drain_backlog() && peer.link.tx.push(Message::Control(Box::new(control))).is_ok();
+        peer.touched |= sent;
+    }
+
     /// Whether so many control messages wait for this peer that no new work may be begun with it.
     pub(crate) fn is_overloaded(&self, to: ShardId) -> bool {
         let peer = self.peers.get(usize::from(to.0)).and_then(Option::as_ref);

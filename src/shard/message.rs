@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 
 use super::host::{HostPublish, HostSubscribe};
-use super::inspect::{ShardStats, StreamInfo};
+use super::inspect::{ShardStats, StreamPart, SurveyPage};
 use super::mesh::Link;
 use super::shared::Config;
 use crate::clock::Instant;
@@ -129,6 +129,13 @@ pub enum Control {
         /// How many.
         frames: u64,
     },
+    /// Home → replica, right after a timed frame: when that was appended at home. Left out where there is no room.
+    Appended {
+        /// The replica's slot.
+        slot: u32,
+        /// By the clock that all shards share.
+        at: Instant,
+    },
     /// New home → interested shards: the stream is here.
     Published {
         /// The stream.
@@ -176,7 +183,9 @@ pub enum Command {
     /// Close one session, or the publisher of a stream.
     Kick(KickTarget, Sender<bool>),
     /// Tell of one stream.
-    Inspect(StreamKey, Sender<Option<StreamInfo>>),
+    Inspect(StreamKey, Sender<Option<StreamPart>>),
+    /// Tell of some streams, from this slot on.
+    Survey(usize, Sender<SurveyPage>),
     /// Tell the counters.
     Stats(Sender<ShardStats>),
     /// Keep to another configuration from now on.
@@ -255,7 +264,7 @@ mod tests {
         fn a_frame_survives_the_ring(
             dts in -1_000_000_000_000_000i64..1_000_000_000_000_000,
             cts in -500_000_000_000i64..500_000_000_000,
-            slot in 0u32..(1 << 24), age in 0u64..1_000_000_000_000, codec in 0usize..17, flags in 0u8..4,
+            slot in 0u32..(1 << 24), age in 0u64..1_000_000_000_000, codec in 0usize..17, flags in 0u8..8,
         ) {
             let now = Instant(5_000_000_000_000);
             let frame = Frame {

@@ -15,6 +15,7 @@ mod local;
 mod mailbox;
 mod mesh;
 mod message;
+mod meter;
 mod publish;
 mod routing;
 mod sessions;
@@ -35,9 +36,10 @@ use slab::Slab;
 
 pub use env::{Env, SystemEnv};
 pub use host::{HostPublish, HostSubscribe, PublisherEvent};
-pub use inspect::{Counters, ShardStats, StreamInfo};
+pub use inspect::{Audience, Counters, ShardStats, StreamInfo, StreamPart, SurveyPage};
 pub use mesh::{Link, Mesh, mesh, mesh_with};
 pub use message::{Attach, Command, Control, HostNote, KickTarget, Message, PackedFrame, PeerMessage, RunSource};
+pub use meter::StageHistograms;
 pub use shared::{Beat, Config, EventHub, Events, Gauges, Post, Shared};
 
 use crate::audit::AuditProducer;
@@ -96,6 +98,7 @@ pub struct Shard<E: Env> {
     arena: Arena,
     counters: Counters,
     turn_ns: Histogram<u64>,
+    stages: StageHistograms,
 
     /// Connections that may have more to read than their budget allowed.
     readable: VecDeque<usize>,
@@ -192,6 +195,7 @@ impl<E: Env> Shard<E> {
             arena: Arena::new(BytesMut::new()),
             counters: Counters::default(),
             turn_ns: Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("valid bounds and precision"),
+            stages: StageHistograms::empty(),
             readable: VecDeque::new(),
             // Whoever knocked before a restart raised its edge then.
             accepting: (0..listeners).collect(),
@@ -230,6 +234,7 @@ impl<E: Env> Shard<E> {
                 let length = self.env.instant().since(now.mono);
                 let ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
                 self.turn_ns.saturating_record(ns);
+                self.counters.busy_ns += ns;
             }
         }
         let now = self.env.now();

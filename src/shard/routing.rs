@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::extension::SourcePoll;
 use crate::fact::{Fact, FactKind};
 use crate::limits::{CONFIG_BYTES_MAX, HOST_FRAMES_PER_TURN, Limit, TRACKS_MAX};
-use crate::media::{Frame, FrameKind};
+use crate::media::{Frame, FrameFlags, FrameKind};
 use crate::reason::Reason;
 
 impl<E: Env> Shard<E> {
@@ -46,6 +46,13 @@ impl<E: Env> Shard<E> {
             Placed::Ousted => return Ok(()),
             Placed::Taken { held } => self.counters.dts_held += u64::from(held),
         }
+        frame.flags = frame.flags.without(FrameFlags::TIMED);
+        if home.sampler.is_due() && frame.kind != FrameKind::Config {
+            // For those that follow this is a count and no more.
+            if home.sampler.takes(self.config.sample_every, self.env.random()) {
+                frame.flags = frame.flags.union(FrameFlags::TIMED);
+            }
+        }
         home.qos.record(now.mono, &frame);
         self.counters.frames_in += 1;
         self.counters.payload_in += frame.payload.len() as u64;
@@ -61,12 +68,16 @@ impl<E: Env> Shard<E> {
     /// Appends a frame to a log, home or replica, and notes that it is to be flushed.
     pub(super) fn append(&mut self, index: usize, frame: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
+        let timed = frame.is_timed().then_some(frame.origin);
         let appended = stream.log.append(now.mono, frame);
         if let Some(frames) = appended.gop_dropped {
             self.counters.gops_dropped += 1;
             let mut fact = Fact::new(FactKind::GopDrop, now, self.id).stream(&stream.key).count(frames);
             fact.who = stream.home().map(|home| home.who.clone());
             self.tell(fact);
+        }
+        if let Some(origin) = timed {
+            self.timed_frame_appended(index, appended.seq, origin);
         }
         self.mark_dirty(index);
     }

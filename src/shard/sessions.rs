@@ -375,9 +375,13 @@ impl<E: Env> Shard<E> {
         }
         match connection.flush(&mut self.env, now.mono) {
             Ok(true) => {
+                let rest = connection.cold.rest.take();
                 if let Phase::Closing(reason) = connection.cold.phase {
                     self.env.finish(&mut connection.socket);
                     connection.cold.phase = Phase::Finished(reason);
+                }
+                if let Some(rest) = rest {
+                    self.rest_accepted(rest);
                 }
             }
             Ok(false) => {}

@@ -15,18 +15,27 @@ use super::message::Command;
 use crate::extension::auth::AnswerBack;
 use crate::extension::{Authenticator, Decision, Observer};
 use crate::fact::Fact;
-use crate::limits::Limits;
+use crate::limits::{Limits, SAMPLE_EVERY};
 use crate::protocol::Protocol;
 use crate::ring::Doorbell;
 use crate::stream::{AppSpec, Directory};
 
 /// What may be replaced while the router runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The bounds.
     pub limits: Limits,
     /// The applications; `*` stands for all that are not named.
     pub apps: Vec<Arc<AppSpec>>,
+    /// One frame in so many of each stream is timed on its way, on average; 0 times none, 1 all. See
+    /// [`Stages`](crate::stream::Stages).
+    pub sample_every: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { limits: Limits::default(), apps: Vec::new(), sample_every: SAMPLE_EVERY }
+    }
 }
 
 impl Config {

@@ -272,6 +272,7 @@ impl<E: Env> Shard<E> {
             *group = Group::new(group.format, group.merge, None, stream.log.head());
         }
         stream.subscribers -= 1;
+        stream.evicted += u64::from(reason == Reason::Lag);
         let key = stream.key.clone();
         let who = match sub.target {
             Target::Connection(slot) => {
@@ -309,6 +310,10 @@ impl<E: Env> Shard<E> {
         let connection = self.connections.get_mut(slot)?;
         let plays = &mut connection.cold.plays;
         let ended = plays.iter().position(|play| play.place == place).map(|at| plays.swap_remove(at));
+        if connection.cold.rest.is_some_and(|rest| rest.place == place) {
+            // The place may be another's before that is through.
+            connection.cold.rest = None;
+        }
         let who = connection.cold.who.clone();
         if let Some(play) = ended {
             if connection.cold.broken {

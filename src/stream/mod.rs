@@ -7,6 +7,7 @@ mod log;
 mod qos;
 mod rate;
 mod spec;
+mod stages;
 mod subscriber;
 
 pub use directory::{Claim, Directory, Line, Listed, Located};
@@ -14,4 +15,5 @@ pub use log::{Appended, StreamLog};
 pub use qos::Qos;
 pub use rate::RateWindow;
 pub use spec::{Absent, AppSpec, Conflict, GopCache, LagPolicy};
+pub use stages::{Spread, Stage, Stages};
 pub use subscriber::{Cursor, LagVerdict, Position};

@@ -14,6 +14,7 @@ use shardcast::protocol::{
     Description, Input, Output, Packet, Packetizer, Protocol, PublishRequest, Session, SessionContext,
 };
 use shardcast::reason::Reason;
+use shardcast::stream::Stages;
 
 use crate::world::*;
 
@@ -74,6 +75,35 @@ fn an_inspected_stream_tells_its_rates_its_gop_and_its_tracks() {
         (info.video_bitrate, info.audio_bitrate, info.frame_rate) == (0, 0, 0)
     });
     assert_eq!(router.inspect(&key("live/none")).map(|info| info.frames), None);
+}
+
+#[test]
+fn viewers_and_ages_of_a_stream_are_told_for_all_shards_together() {
+    let router = builder(2).sample_every(1).start().unwrap();
+    let mut publisher = publish_on(&router, "live/a", 0);
+    let _other = publish_on(&router, "live/b", 1);
+    let mut reel = Reel::new();
+    reel.send(&mut publisher, "k");
+    taken_in(&router, "live/a", 1);
+    let mut subscriptions = [0, 1, 1].map(|shard| subscribe_on(&router, "live/a", shard));
+    subscriptions.iter_mut().for_each(|subscription| assert_eq!(take(subscription, 1), ["k0"]));
+    drop(router.survey());
+
+    reel.send(&mut publisher, "ddd");
+    subscriptions.iter_mut().for_each(|subscription| drop(take(subscription, 3)));
+
+    let mut stages = Stages::default();
+    eventually("all stages are told", || {
+        let all = router.survey();
+        let told = all.iter().map(|info| (info.key.to_string(), info.home.0, info.audience.viewers));
+        assert_eq!(told.collect::<Vec<_>>(), [("live/a".into(), 0, 3), ("live/b".into(), 1, 0)]);
+        stages.merge(&all[0].audience.stages);
+        (stages.append.count(), stages.relay.count(), stages.age.count()) == (3, 3, 9)
+    });
+    assert!(stages.first.count() == 6 && stages.age.max() >= stages.first.max(), "{stages:?}");
+    assert!(stages.age.max() < WAIT, "{stages:?}");
+    let again = router.inspect(&key_of_a()).unwrap().audience;
+    assert_eq!((again.viewers, again.stages.age.count()), (3, 0), "the times were taken");
 }
 
 fn key_of_a() -> shardcast::id::StreamKey {

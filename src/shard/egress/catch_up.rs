@@ -10,7 +10,7 @@ use crate::media::Frame;
 use crate::protocol::Packet;
 use crate::reason::Reason;
 use crate::shard::Skip;
-use crate::shard::connection::Connection;
+use crate::shard::connection::{Connection, Rest};
 use crate::shard::env::Env;
 use crate::shard::group::{Packets, Slices, Subscriber, Target, for_each_piece, packet_len};
 use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
@@ -125,7 +125,12 @@ impl<E: Env> Outlets<'_, E> {
             self.counters.bytes_out += sent as u64;
             connection.took(self.now, sent);
             let media = connection.consume_pending(sent);
-            let (next, frames, bytes) = account(connection, packets, log, from, seq, media);
+            let through = connection.cold.pending.is_empty();
+            let rest = connection.cold.rest.take_if(|_| through);
+            let (next, frames, bytes) = account(connection, sub.place, packets, log, from, seq, media);
+            connection.cold.rest.take_if(|rest| rest.origin < self.since);
+            let whole = from..whole_until(connection, next);
+            self.times.of_one(self.env, rest, packets, log, whole, self.since);
             self.counters.deliveries += frames;
             sub.bytes += bytes;
             cursor.advance(next);
@@ -145,11 +150,17 @@ impl<E: Env> Outlets<'_, E> {
     }
 }
 
+/// The end of the frames before `next` that are through to their last byte.
+pub(super) fn whole_until<S>(connection: &Connection<S>, next: u64) -> u64 {
+    if connection.cold.pending.is_empty() { next } else { next.saturating_sub(1) }
+}
+
 /// After a send that took `sent` bytes of the frames `from..to`: which frame is due next, how many are through,
 /// and their payload bytes. The rest of a frame that is through in part is kept by the connection: bytes of two
 /// messages never mix.
 pub(super) fn account<S>(
     connection: &mut Connection<S>,
+    place: usize,
     packets: &Packets,
     log: &StreamLog,
     from: u64,
@@ -167,6 +178,7 @@ pub(super) fn account<S>(
             bytes += frame.payload.len() as u64;
             if sent < len {
                 keep_rest(connection, packet, frame, sent);
+                connection.cold.rest = frame.is_timed().then_some(Rest { place, seq, origin: frame.origin });
                 return (seq + 1, frames, bytes);
             }
             sent -= len;

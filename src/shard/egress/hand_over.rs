@@ -50,7 +50,13 @@ impl<E: Env> Outlets<'_, E> {
                 cursor.take_config();
             }
             match self.push_frame(&mut sub.target, frame) {
-                Ok(true) => sub.bytes += frame.payload.len() as u64,
+                Ok(true) => {
+                    sub.bytes += frame.payload.len() as u64;
+                    if frame.is_timed() && frame.origin >= self.since && !matches!(sub.target, Target::Peer(..)) {
+                        let at = self.env.instant();
+                        self.times.accepted(seq, frame.origin, at, 1);
+                    }
+                }
                 Ok(false) => {
                     cursor.advance(seq);
                     return Served::Full;
@@ -63,6 +69,7 @@ impl<E: Env> Outlets<'_, E> {
         Served::Edge
     }
 
+    /// Hands over one frame; `false` if there is no room.
     pub(super) fn push_frame(&mut self, target: &mut Target, frame: &Frame) -> Result<bool, Reason> {
         match target {
             Target::Sink(sink) => match sink.on_frame(frame) {
@@ -86,6 +93,12 @@ impl<E: Env> Outlets<'_, E> {
                     return Ok(false);
                 }
                 self.counters.relays += 1;
+                if frame.is_timed()
+                    && frame.origin >= self.since
+                    && let Some(at) = self.times.appended(frame.origin)
+                {
+                    self.mesh.hint(*shard, Control::Appended { slot: *slot, at });
+                }
             }
             Target::Connection(_) => {}
         }

@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use slab::Slab;
 
+pub(super) use cohort::Offer;
+
 use super::connection::Connection;
 use super::env::Env;
 use super::host::HostEnd;
 use super::inspect::Counters;
 use super::mesh::Mesh;
+use super::meter::Times;
 use super::{Shard, Skip};
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind};
@@ -37,7 +40,10 @@ pub(super) struct Outlets<'a, E: Env> {
     pub(super) touched: &'a mut Vec<usize>,
     pub(super) gone: &'a mut Vec<(usize, Reason)>,
     pub(super) skips: &'a mut Vec<Skip>,
+    pub(super) times: Times<'a>,
     pub(super) now: Instant,
+    /// When the one who is served came: timed frames from before are a replay to it. Zero for a cohort.
+    pub(super) since: Instant,
 }
 
 /// How far a subscriber was served.
@@ -91,7 +97,7 @@ impl<E: Env> Shard<E> {
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
     pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
         let Some(entry) = self.places.get_mut(place) else { return };
-        let (group_index, index, max_age) = (entry.group(), entry.index(), entry.max_age());
+        let (group_index, index, max_age, since) = (entry.group(), entry.index(), entry.max_age(), entry.started);
         let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
         let ending = stream.ending.map(|(reason, _)| reason);
         let mut policy = stream.spec.lag;
@@ -117,7 +123,9 @@ impl<E: Env> Shard<E> {
             touched: &mut self.touched,
             gone: &mut self.gone,
             skips: &mut self.skips,
+            times: Times { shard: &mut self.stages, stream: &mut stream.meter },
             now: now.mono,
+            since,
         };
         let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
         let cursor = sub.step_aside(&mut entry.cursor);
@@ -152,7 +160,9 @@ impl<E: Env> Shard<E> {
             touched: &mut self.touched,
             gone: &mut self.gone,
             skips: &mut self.skips,
+            times: Times { shard: &mut self.stages, stream: &mut stream.meter },
             now: now.mono,
+            since: Instant::ZERO,
         };
         let mut later = Instant::FAR;
         let mut done = true;
@@ -192,7 +202,8 @@ impl<E: Env> Shard<E> {
 
     fn tell_skip(&mut self, skip: Skip, now: Now) {
         let Some(entry) = self.places.get(skip.place) else { return };
-        let Some(stream) = self.streams.get(entry.stream()) else { return };
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
+        stream.skipped += skip.frames;
         let mut fact = Fact::new(FactKind::Skip, now, self.id).stream(&stream.key).count(skip.frames);
         fact.reason = Some(Reason::Lag);
         fact.who = self.who_of(entry.connection, skip.place);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 use shardcast::shard::{Command, KickTarget};
+use shardcast::stream::Spread;
 
 use super::client::Reading;
 use super::host::SinkMood;
@@ -314,9 +315,16 @@ impl World {
         // The cache of every configuration here is no larger than the default one.
         let bounds = (4096 + 1, 48 * 1024 * 1024 + 200_000);
         self.asked.retain(|answer| {
-            let Ok(Some(info)) = answer.try_recv() else { return answer.is_empty() };
-            if info.log.0 > bounds.0 || info.log.1 > bounds.1 {
-                self.book.lock().trouble(format!("{}: the log holds {:?}", info.key, info.log));
+            let Ok(Some(part)) = answer.try_recv() else { return answer.is_empty() };
+            if let Some(info) = part.info
+                && (info.log.0 > bounds.0 || info.log.1 > bounds.1)
+            {
+                self.book.lock().trouble(format!("{}: the log holds {:?}", part.key, info.log));
+            }
+            let stages = part.audience.stages;
+            let counts = [&stages.append, &stages.relay, &stages.first, &stages.age].map(Spread::count);
+            if counts[2] > counts[3] {
+                self.book.lock().trouble(format!("{}: so many times of each stage: {counts:?}", part.key));
             }
             false
         });

@@ -235,5 +235,5 @@ pub fn config(rng: &mut Rng) -> Config {
         .republish_grace(ms(rng.pick(&[0, 0, 300, 2_000])))
         .absent(if rng.one_in(2) { Absent::Refuse } else { Absent::Wait(ms(rng.pick(&[300, 3_000]))) })
         .conflict(if rng.one_in(2) { Conflict::Refuse } else { Conflict::TakeOver });
-    Config { limits, apps: vec![Arc::new(app)] }
+    Config { limits, apps: vec![Arc::new(app)], sample_every: rng.pick(&[0, 1, 3, 64]) }
 }

@@ -11,7 +11,7 @@ use shardcast::audit::{AuditPipeline, AuditSink, MemorySink};
 use shardcast::clock::Clock;
 use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::protocol::{Merge, PlayOptions};
-use shardcast::shard::{Command, Config, StreamInfo};
+use shardcast::shard::{Command, Config, StreamPart};
 use shardcast::stream::Located;
 
 use super::auth::Porter;
@@ -43,7 +43,7 @@ pub struct World {
     pub sinks: Vec<SinkHandle>,
     pub sources: Vec<SourceHandle>,
     /// Questions that wait for their answers.
-    pub asked: Vec<Receiver<Option<StreamInfo>>>,
+    pub asked: Vec<Receiver<Option<StreamPart>>>,
     next_host: u64,
     next_op: u64,
     runnable: Vec<Turn>,
