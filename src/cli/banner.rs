@@ -15,6 +15,8 @@ pub(super) struct Running<'a> {
     pub(super) cores: &'a [Option<usize>],
     /// The file that the audit trail is written to.
     pub(super) audit: Option<&'a Path>,
+    /// The socket that `shardcast top` asks.
+    pub(super) control: Option<&'a Path>,
 }
 
 /// The text that is printed at the start.
@@ -30,6 +32,9 @@ pub(super) fn banner(config: &ServerConfig, running: &Running<'_>) -> String {
         Some(path) => writeln!(said, "  audit    {}", path.display()),
         None => writeln!(said, "  audit    not kept: give --data DIR"),
     };
+    if let Some(path) = running.control {
+        let _ = writeln!(said, "  control  {}: see `shardcast top`", path.display());
+    }
     if let Some((_, address)) = running.listeners.iter().find(|(protocol, _)| *protocol == "rtmp") {
         let url = format!("rtmp://{}/{}/demo", reachable(*address), app(config));
         let _ = write!(said, "\nPublish a test picture with\n  {}\n", publish(&url, config));
@@ -111,7 +116,7 @@ mod tests {
     }
 
     fn running(listeners: &[(&'static str, SocketAddr)]) -> String {
-        banner(&config(), &Running { listeners, cores: &[Some(0), Some(2)], audit: None })
+        banner(&config(), &Running { listeners, cores: &[Some(0), Some(2)], audit: None, control: None })
     }
 
     #[test]
@@ -144,11 +149,15 @@ mod tests {
         config.access.token_keys = vec![shardcast::extension::TokenKey::new("web", b"0123456789abcdef").unwrap()];
         let listeners = [("rtmp", "127.0.0.1:1935".parse().unwrap())];
         let audit = Some(Path::new("data/audit/audit.jsonl"));
-        let said = banner(&config, &Running { listeners: &listeners, cores: &[None], audit });
+        let said = banner(
+            &config,
+            &Running { listeners: &listeners, cores: &[None], audit, control: Some(Path::new("data/control.sock")) },
+        );
         assert!(said.contains("/live/demo?token=$(shardcast token --action play --stream live/demo "), "{said}");
         assert!(said.contains("  access   tokens of 1 key(s)\n"), "{said}");
         assert!(said.contains("  shards   1, not pinned to cores\n"), "{said}");
         assert!(said.contains("  audit    data/audit/audit.jsonl\n"), "{said}");
+        assert!(said.contains("  control  data/control.sock: see `shardcast top`\n"), "{said}");
         assert!(!said.contains("0123456789abcdef"));
     }
 
@@ -157,7 +166,7 @@ mod tests {
         let mut config = config();
         config.apps[0].name = "studio".into();
         let listeners = [("rtmp", "127.0.0.1:1935".parse().unwrap())];
-        let said = banner(&config, &Running { listeners: &listeners, cores: &[Some(0)], audit: None });
+        let said = banner(&config, &Running { listeners: &listeners, cores: &[Some(0)], audit: None, control: None });
         assert!(said.contains("rtmp://127.0.0.1:1935/studio/demo"), "{said}");
         assert!(said.contains("  shards   1, on core 0\n"), "{said}");
     }

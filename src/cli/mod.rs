@@ -4,11 +4,13 @@ mod banner;
 #[cfg(feature = "bench")]
 mod bench;
 mod config;
+mod control;
 mod config_command;
 mod log;
 mod reload;
 mod serve;
 mod token;
+mod top;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ use clap::{Parser, Subcommand};
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Config(args) => config_command::run(args),
         Command::Token(args) => token::run(args),
         #[cfg(feature = "bench")]
@@ -43,6 +46,8 @@ struct Cli {
 enum Command {
     /// Route live streams: take them from publishers, hand them to players
     Serve(Box<serve::Args>),
+    /// Show what a running server does: streams, viewers, bitrates, and where the time of a frame goes
+    Top(top::Args),
     /// Check a configuration file, or print one to begin with
     Config(config_command::Args),
     /// Print a signed token that lets somebody publish or play until a time
@@ -74,6 +79,7 @@ impl Failure {
 const EXAMPLES: &str = "\
 Examples:
   shardcast serve                              RTMP on 127.0.0.1:1935; prints how to publish and play
+  shardcast top                                what a running server does, live
   shardcast serve --rtmp 0.0.0.0:1935 --token-secret-file secret --data /var/lib/shardcast
   shardcast config example > shardcast.toml    every key with its default and what it means
   shardcast config check shardcast.toml

@@ -17,6 +17,7 @@ impl Reload {
         let mut reload = Self::default();
         for (name, changed) in [
             ("[limits]", running.limits != read.limits),
+            ("router.sample_every", running.sample_every != read.sample_every),
             ("[[app]]", running.apps != read.apps),
             // Secrets cannot be compared, and files may hold others: whatever guards is replaced.
             (AUTH, running.access.is_guarded() || read.access.is_guarded()),
@@ -27,6 +28,7 @@ impl Reload {
         }
         for (name, changed) in [
             ("data", running.data != read.data),
+            ("control", running.control != read.control),
             ("log", running.log != read.log),
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),

@@ -18,6 +18,8 @@ use signal_hook::iterator::Signals;
 
 use super::banner::{Running, banner};
 use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration};
+use super::control::Control;
+use super::control::place::{default_directory, make_directory};
 use super::reload::Reload;
 use super::{Failure, log};
 
@@ -45,6 +47,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", env = "SHARDCAST_DATA")]
     data: Option<PathBuf>,
 
+    /// Answer `shardcast top` on this Unix socket [default: DIR/control.sock with --data DIR; else
+    /// $XDG_RUNTIME_DIR/shardcast/PORT.sock, or /tmp/shardcast-UID/PORT.sock]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+
     /// What to say on standard error [default: info]
     #[arg(long, value_name = "LEVEL", env = "SHARDCAST_LOG")]
     log: Option<LogLevel>,
@@ -70,6 +77,7 @@ impl Args {
             idle: self.idle,
             drain: self.drain,
             data: self.data.clone(),
+            control: self.control.clone(),
             log: self.log,
             open: self.open,
             token_secret_file: self.token_secret_file.clone(),
@@ -140,7 +148,9 @@ impl StopSignals {
 
 /// The router with what the server adds to it.
 struct Server {
-    router: Router,
+    router: Arc<Router>,
+    /// None where nothing could be made in the default place.
+    control: Option<Control>,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
@@ -150,6 +160,7 @@ struct Server {
 impl Server {
     fn start(config: &ServerConfig) -> Result<Self, Failure> {
         let mut builder = Router::builder().idle(idle(config.idle)).limits(config.limits.clone());
+        builder = builder.sample_every(config.sample_every);
         if let Some(shards) = config.shards {
             builder = builder.shards(shards);
         }
@@ -166,16 +177,22 @@ impl Server {
         if let Some(path) = &audit {
             builder = builder.audit(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
         }
-        let router = builder.start().map_err(Failure::runtime)?;
+        let router = Arc::new(builder.start().map_err(Failure::runtime)?);
+        let control = control(config, &router)?;
         let logger = Logger::start(router.events(), config.exit_on_hang)
             .map_err(|error| Failure::runtime(format!("cannot start a thread: {error}")))?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, listeners, cores, audit, logger })
+        Ok(Self { router, control, listeners, cores, audit, logger })
     }
 
     fn running(&self) -> Running<'_> {
-        Running { listeners: &self.listeners, cores: &self.cores, audit: self.audit.as_deref() }
+        Running {
+            listeners: &self.listeners,
+            cores: &self.cores,
+            audit: self.audit.as_deref(),
+            control: self.control.as_ref().map(Control::path),
+        }
     }
 
     fn apply(&self, config: &ServerConfig, reload: &Reload) {
@@ -184,7 +201,7 @@ impl Server {
             self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
         }
         let apps = config.apps.iter().cloned().map(Arc::new).collect();
-        self.router.configure(Config { limits: config.limits.clone(), apps });
+        self.router.configure(Config { limits: config.limits.clone(), apps, sample_every: config.sample_every });
     }
 
     fn refused(&self) {
@@ -192,7 +209,12 @@ impl Server {
     }
 
     fn stop(self, drain: Duration) {
-        let report = self.router.stop(drain);
+        if let Some(control) = self.control {
+            control.stop();
+        }
+        // Nobody else has it by now.
+        let Some(router) = Arc::into_inner(self.router) else { return };
+        let report = router.stop(drain);
         self.logger.stop();
         if !report.drained {
             tracing::warn!("not every session ended within {drain:?}: those left were cut off");
@@ -201,6 +223,18 @@ impl Server {
             tracing::warn!("the audit trail lost {} of {} records", report.audit.lost, report.audit.attempted);
         }
     }
+}
+
+/// Where the configuration says; if it says nothing the server runs also without.
+fn control(config: &ServerConfig, router: &Arc<Router>) -> Result<Option<Control>, Failure> {
+    if let Some(path) = config.control_path() {
+        return Control::start(&path, Arc::clone(router)).map(Some).map_err(Failure::runtime);
+    }
+    let Some(port) = router.listeners().first().map(|(_, address)| address.port()) else { return Ok(None) };
+    let directory = default_directory();
+    let started = make_directory(&directory)
+        .and_then(|()| Control::start(&directory.join(format!("{port}.sock")), Arc::clone(router)));
+    Ok(started.inspect_err(|sentence| tracing::warn!("`shardcast top` will not work: {sentence}")).ok())
 }
 
 const fn idle(idle: Idle) -> shardcast::shard::Idle {
@@ -274,6 +308,7 @@ Examples:
   shardcast serve --rtmp 127.0.0.1:1935 --rtmp [::1]:1935 --shards 2 --idle 200
   shardcast serve --rtmp 0.0.0.0:1935 --open
   shardcast serve --config shardcast.toml --data /var/lib/shardcast
+  shardcast top                                from another terminal: streams, viewers, where the time goes
 
 Signals:
   SIGINT, SIGTERM   let sessions end within --drain and exit with 0; a second one ends at once with 130

@@ -12,6 +12,7 @@
 mod packets;
 mod process;
 mod tools;
+mod top;
 mod media;
 mod world;
 

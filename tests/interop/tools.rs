@@ -17,6 +17,8 @@ pub(crate) enum Tool {
     Gstreamer,
     /// `rtmpdump`, the old client.
     Rtmpdump,
+    /// `script` of util-linux, which gives a program a terminal.
+    Script,
     /// nginx with nginx-rtmp, for the control group.
     Nginx,
 }
@@ -34,6 +36,7 @@ impl Tool {
             },
             Self::Gstreamer => has_elements().then(|| in_path("gst-launch-1.0"))?,
             Self::Rtmpdump => in_path("rtmpdump"),
+            Self::Script => in_path("script"),
             Self::Nginx => {
                 in_path("nginx").or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()))
             }

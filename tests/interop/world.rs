@@ -188,7 +188,9 @@ impl Player {
 
 /// Starts the binary under test.
 pub(crate) fn shardcast(args: &[String], dir: &Dir) -> Process {
-    Process::start(dir, "shardcast", Command::new(env!("CARGO_BIN_EXE_shardcast")).args(args))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
+    // One that is killed leaves its control socket where it goes with the test.
+    Process::start(dir, "shardcast", command.args(args).env("XDG_RUNTIME_DIR", dir.path()))
 }
 
 /// `serve` on a port of loopback, and more.

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shardcast::extension::TokenKey;
-use shardcast::limits::{Limits, SHARDS_MAX};
+use shardcast::limits::{Limits, SAMPLE_EVERY, SHARDS_MAX};
 use shardcast::stream::AppSpec;
 use toml::de::{DeTable, DeValue};
 
@@ -32,7 +32,7 @@ pub(crate) use units::parse_bytes;
 pub(crate) use units::{parse_duration, show_duration};
 
 use reader::{Problems, Section};
-use units::{duration, list, shown, text, yes_or_no};
+use units::{count, duration, list, shown, text, yes_or_no};
 
 /// The whole configuration of a server.
 #[derive(Clone, Debug)]
@@ -44,6 +44,10 @@ pub(crate) struct ServerConfig {
     pub(crate) drain: Duration,
     /// A shard that does not finish its turn ends the program, so that whoever supervises it starts it anew.
     pub(crate) exit_on_hang: bool,
+    /// One frame in so many of each stream is timed; 0: none.
+    pub(crate) sample_every: u32,
+    /// Where `shardcast top` asks; `None`: where it looks by default.
+    pub(crate) control: Option<PathBuf>,
     pub(crate) rtmp: Vec<SocketAddr>,
     pub(crate) limits: Limits,
     /// At least one.
@@ -65,6 +69,7 @@ pub(crate) struct Overrides {
     pub(crate) idle: Option<Idle>,
     pub(crate) drain: Option<Duration>,
     pub(crate) data: Option<PathBuf>,
+    pub(crate) control: Option<PathBuf>,
     pub(crate) log: Option<LogLevel>,
     pub(crate) open: bool,
     /// One more token key, named `default`.
@@ -112,6 +117,11 @@ impl ServerConfig {
         if found.is_empty() { Ok(config) } else { Err(found) }
     }
 
+    /// The control socket, where one was named or follows from the data directory.
+    pub(crate) fn control_path(&self) -> Option<PathBuf> {
+        self.control.clone().or_else(|| Some(self.data.as_ref()?.join(CONTROL_SOCKET)))
+    }
+
     fn put_above(&mut self, overrides: &Overrides) -> Result<(), String> {
         let given = overrides.clone();
         if !given.rtmp.is_empty() {
@@ -121,6 +131,7 @@ impl ServerConfig {
         self.idle = given.idle.unwrap_or(self.idle);
         self.drain = given.drain.unwrap_or(self.drain);
         self.data = given.data.or_else(|| self.data.take());
+        self.control = given.control.or_else(|| self.control.take());
         self.log = given.log.unwrap_or(self.log);
         self.access.open |= given.open;
         if let Some(path) = given.token_secret_file {
@@ -138,6 +149,9 @@ impl ServerConfig {
         Ok(())
     }
 }
+
+/// The control socket's name in the data directory.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
 /// The name of the key that the command line gives.
 pub(crate) const DEFAULT_KEY_ID: &str = "default";
@@ -230,11 +244,13 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     let mut warnings = Vec::new();
     let data = root.take("data", |value| text(value).map(|path| base.join(path)));
     let log = root.take("log", log_level);
+    let control = root.take("control", |value| text(value).map(|path| base.join(path)));
     let mut router = root.section("router");
     let shards = router.take("shards", shards).flatten();
     let idle = router
         .take("idle", |value| text(value)?.parse::<Idle>().map_err(|text| format!("{text}, not {}", shown(value))));
     let exit_on_hang = router.take("exit_on_hang", yes_or_no).unwrap_or(false);
+    let sample_every = router.take("sample_every", count(0..=1_000_000)).unwrap_or(SAMPLE_EVERY);
     let drain = router.take("drain", duration(Duration::ZERO..=Duration::from_secs(3600)));
     router.finish();
     let mut listen = root.section("listen");
@@ -249,6 +265,8 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         idle: idle.unwrap_or(Idle::Park),
         drain: drain.unwrap_or(Duration::from_secs(10)),
         exit_on_hang,
+        sample_every,
+        control,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,
         apps,
@@ -263,7 +281,7 @@ fn shards(value: &DeValue<'_>) -> Result<Option<usize>, String> {
     if value.as_str() == Some("auto") {
         return Ok(None);
     }
-    units::count(1..=SHARDS_MAX as u64)(value)
+    count(1..=SHARDS_MAX as u64)(value)
         .map(Some)
         .map_err(|_| format!("must be \"auto\" or a whole number from 1 to {SHARDS_MAX}, not {}", shown(value)))
 }

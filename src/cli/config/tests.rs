@@ -80,7 +80,10 @@ fn everything_that_is_wrong_is_told_at_once_with_its_line() {
 fn each_error_names_its_key_and_says_what_is_allowed() {
     for (text, expected) in [
         ("[listen", "line 1: this is not TOML: "),
-        ("lissen = 1", "line 1: lissen is unknown here; known are: data, log, router, listen, limits, app, auth"),
+        (
+            "lissen = 1",
+            "line 1: lissen is unknown here; known are: data, log, control, router, listen, limits, app, auth",
+        ),
         ("[[router]]", "line 1: router must be a table: [router]"),
         ("listen = 1", "line 1: listen must be a table: [listen]"),
         ("[app]\nname = \"x\"", "line 1: app must be given as one [[app]] for each"),
