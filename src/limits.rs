@@ -36,20 +36,32 @@ pub const ARENA_BYTES: usize = 256 * 1024;
 pub const READ_BYTES_MIN: usize = 16 * 1024;
 /// Most that is read of one connection in one turn, so that no publisher starves its neighbours.
 pub const READ_BYTES_PER_TURN: usize = 128 * 1024;
-/// Connections accepted in one turn.
-pub const ACCEPTS_PER_TURN: usize = 64;
+/// Most that is read of all connections in one turn, so that a crowd of them does not either: with the budgets of egress,
+/// a turn takes about a millisecond at most. Each read counts as [`CALL_PRICE_BYTES`] more.
+pub const INGRESS_BYTES_PER_TURN: u64 = 512 * 1024;
+/// What a system call costs, in bytes that the kernel copies meanwhile.
+pub const CALL_PRICE_BYTES: u64 = 4 * 1024;
+/// Connections accepted in one turn by one listener: fewer than what is read of them in a turn, or they would pile up.
+pub const ACCEPTS_PER_TURN: usize = 8;
 /// Messages taken from one peer's ring in one turn.
 pub const MAILBOX_PER_TURN: usize = 512;
 /// Frames taken from one host publisher in one turn.
 pub const HOST_FRAMES_PER_TURN: usize = 256;
 /// Commands taken in one turn.
 pub const COMMANDS_PER_TURN: usize = 256;
-/// Sends of one turn before ingress has its turn again.
-pub const SENDS_PER_TURN: usize = 512;
+/// Bytes sent to those at the live edge in one turn, before ingress has its turn again. Each send counts as
+/// [`CALL_PRICE_BYTES`] more.
+pub const EDGE_BYTES_PER_TURN: usize = 2 * 1024 * 1024;
+/// Of these, for one stream before the next has its turn.
+pub const EDGE_BYTES_PER_ROUND: usize = 1024 * 1024;
 /// Slices of one `sendmsg`.
 pub const SLICES_PER_SEND: usize = 64;
-/// Bytes that one subscriber who is behind is sent in one turn: a joiner delays nobody.
+/// Bytes of one send: a longer frame is sent in pieces.
+pub const SEND_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that one subscriber who is behind is sent in one turn, and the rest of a frame: a joiner delays nobody.
 pub const CATCH_UP_BYTES_PER_TURN: usize = 128 * 1024;
+/// The same for all who are behind: a crowd of joiners does not either. Each send counts as [`CALL_PRICE_BYTES`] more.
+pub const BEHIND_BYTES_PER_TURN: u64 = 256 * 1024;
 /// Events that `Poll` reports at once.
 pub const POLL_EVENTS: usize = 1024;
 

@@ -180,7 +180,7 @@ fn what_a_new_replica_gets_of_the_past_is_not_taken_for_a_slow_hop() {
 fn frames_that_are_not_timed_cost_no_look_at_the_clock() {
     for (every, timed) in [(0, 0..=0), (64, 5..=20), (1, 640..=640)] {
         let mut world = World::new(1, every, Merge::Off);
-        world.players(40);
+        world.players(20);
         (0..3).for_each(|_| world.attach(0));
         world.begin();
         world.outside.borrow_mut().looks = 0;
@@ -193,9 +193,9 @@ fn frames_that_are_not_timed_cost_no_look_at_the_clock() {
         let looks = world.outside.borrow().looks;
         let stages = world.part(0).audience.stages;
         assert!(timed.contains(&stages.append.count()), "{} timed, one in {every}", stages.append.count());
-        assert_eq!(stages.age.count(), stages.append.count() * 43);
+        assert_eq!(stages.age.count(), stages.append.count() * 23);
         // One when it is appended, one after the first send and after each sixteen, and the same for the sinks.
-        assert_eq!(looks, stages.append.count() * (1 + 4 + 2), "one in {every}");
+        assert_eq!(looks, stages.append.count() * (1 + 3 + 2), "one in {every}");
     }
 }
 

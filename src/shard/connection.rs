@@ -4,16 +4,17 @@
 //! behind one box, so that thousands of connections fit the cache.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::env::Env;
+use super::group::Slices;
 use crate::clock::Instant;
 use crate::fact::Who;
 use crate::id::ConnectionId;
-use crate::limits::SLICES_PER_SEND;
+use crate::limits::SEND_BYTES_MAX;
 use crate::protocol::{Session, StreamHandle};
 use crate::reason::Reason;
 use crate::stream::RateWindow;
@@ -55,6 +56,8 @@ pub(crate) struct Cold {
     pub(crate) readable: bool,
     /// It is in the run queue of those.
     pub(crate) queued: bool,
+    /// It is in the run queue of those whose socket takes more of what waits.
+    pub(crate) flushing: bool,
     /// The peer ended its side: read on to the end whatever a read gives.
     pub(crate) read_over: bool,
     /// A send failed: the connection is gone, and nothing can be said on it.
@@ -122,18 +125,18 @@ impl<S> Connection<S> {
         self.push(bytes);
     }
 
-    /// Sends what waits, as far as the socket takes it. `Ok(true)` if nothing is left.
+    /// Sends of what waits as much as one turn allows. `Ok(true)` if nothing is left; if something is, and the socket
+    /// takes more, it is to be called again.
     pub(crate) fn flush<E: Env<Socket = S>>(&mut self, env: &mut E, now: Instant) -> io::Result<bool> {
-        while self.writable && !self.cold.pending.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_PER_SEND];
-            let mut count = 0;
-            let mut total = 0;
-            for (slot, bytes) in slices.iter_mut().zip(&self.cold.pending) {
-                *slot = IoSlice::new(bytes);
-                count += 1;
-                total += bytes.len();
+        if self.writable && !self.cold.pending.is_empty() {
+            let mut slices = Slices::new(SEND_BYTES_MAX);
+            for bytes in &self.cold.pending {
+                if !slices.push(bytes) {
+                    break;
+                }
             }
-            match env.send(&mut self.socket, &slices[..count]) {
+            let total = slices.bytes;
+            match env.send(&mut self.socket, slices.as_slice()) {
                 Ok(sent) => {
                     self.consume_pending(sent);
                     self.took(now, sent);

@@ -324,11 +324,13 @@ pub(crate) struct Slices<'a> {
     slices: [IoSlice<'a>; SLICES_PER_SEND],
     count: usize,
     pub(crate) bytes: usize,
+    /// What is beyond so many bytes is cut off.
+    bytes_max: usize,
 }
 
 impl<'a> Slices<'a> {
-    pub(crate) fn new() -> Self {
-        Self { slices: [IoSlice::new(&[]); SLICES_PER_SEND], count: 0, bytes: 0 }
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { slices: [IoSlice::new(&[]); SLICES_PER_SEND], count: 0, bytes: 0, bytes_max }
     }
 
     pub(crate) fn as_slice(&self) -> &[IoSlice<'a>] {
@@ -339,8 +341,9 @@ impl<'a> Slices<'a> {
         self.count == 0
     }
 
-    /// Adds bytes; `false` if there is no slice left.
+    /// Adds bytes, those that may be; `false` if there is no slice left.
     pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
+        let bytes = &bytes[..bytes.len().min(self.bytes_max - self.bytes)];
         if self.count == SLICES_PER_SEND {
             return false;
         }

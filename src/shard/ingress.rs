@@ -13,10 +13,14 @@ use bytes::{Bytes, BytesMut};
 use super::Shard;
 use super::connection::{Cold, Connection, Phase};
 use super::env::Env;
+use super::inspect::Counters;
 use super::timers::Due;
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind, Who};
-use crate::limits::{ACCEPTS_PER_TURN, ARENA_BYTES, Limit, READ_BYTES_MIN, READ_BYTES_PER_TURN};
+use crate::limits::{
+    ACCEPTS_PER_TURN, ARENA_BYTES, CALL_PRICE_BYTES, INGRESS_BYTES_PER_TURN, Limit, READ_BYTES_MIN,
+    READ_BYTES_PER_TURN,
+};
 use crate::net::{Accepted, Source};
 use crate::protocol::{Input, SessionContext};
 use crate::reason::Reason;
@@ -70,7 +74,11 @@ impl<E: Env> Shard<E> {
             work += 1;
             self.accept(listener, now);
         }
+        let start = self.spent();
         for _ in 0..self.readable.len() {
+            if self.spent() - start >= INGRESS_BYTES_PER_TURN {
+                break;
+            }
             let Some(slot) = self.readable.pop_front() else { break };
             work += 1;
             self.read(slot, now);
@@ -78,6 +86,12 @@ impl<E: Env> Shard<E> {
         }
         self.run_tasks(now);
         work
+    }
+
+    /// What the sockets have cost so far: bytes, and what a call costs beside them.
+    pub(super) const fn spent(&self) -> u64 {
+        let Counters { bytes_in, bytes_out, receives, sends, .. } = &self.counters;
+        *bytes_in + *bytes_out + (*receives + *sends) * CALL_PRICE_BYTES
     }
 
     fn queue_read(&mut self, slot: usize, over: bool) {
@@ -240,6 +254,7 @@ impl<E: Env> Shard<E> {
                 asking: 0,
                 readable: false,
                 queued: false,
+                flushing: false,
                 read_over: false,
                 broken: false,
                 timer_at: Instant::FAR,

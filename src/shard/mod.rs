@@ -110,6 +110,8 @@ pub struct Shard<E: Env> {
     behind: VecDeque<usize>,
     /// The same, whose ring was full.
     retry: Vec<usize>,
+    /// Connections whose socket takes more of what waits.
+    flushing: VecDeque<usize>,
     /// Host subscriptions whose doorbell is to be rung at the end of the turn.
     touched: Vec<usize>,
     /// Subscribers that are over.
@@ -202,6 +204,7 @@ impl<E: Env> Shard<E> {
             dirty: VecDeque::new(),
             behind: VecDeque::new(),
             retry: Vec::new(),
+            flushing: VecDeque::new(),
             touched: Vec::new(),
             gone: Vec::new(),
             skips: Vec::new(),
@@ -276,6 +279,7 @@ impl<E: Env> Shard<E> {
             || !self.accepting.is_empty()
             || !self.dirty.is_empty()
             || !self.behind.is_empty()
+            || !self.flushing.is_empty()
             || !self.tasks.is_empty()
             || !self.commands.is_empty()
             || self.mesh.has_mail()

@@ -359,7 +359,7 @@ impl<E: Env> Shard<E> {
     pub(super) fn on_writable(&mut self, slot: usize, now: Now) {
         self.flush(slot, now);
         let Some(connection) = self.connections.get(slot) else { return };
-        if !connection.writable {
+        if !connection.writable || connection.cold.flushing {
             return;
         }
         for play in &connection.cold.plays {
@@ -370,10 +370,13 @@ impl<E: Env> Shard<E> {
     /// Sends what waits; a connection that is closing is finished when nothing is left.
     pub(super) fn flush(&mut self, slot: usize, now: Now) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if !connection.cold.pending.is_empty() {
+        if connection.writable && !connection.cold.pending.is_empty() {
             self.counters.sends += 1;
         }
-        match connection.flush(&mut self.env, now.mono) {
+        let before = connection.bytes_out;
+        let flushed = connection.flush(&mut self.env, now.mono);
+        self.counters.bytes_out += connection.bytes_out - before;
+        match flushed {
             Ok(true) => {
                 let rest = connection.cold.rest.take();
                 if let Phase::Closing(reason) = connection.cold.phase {
@@ -383,6 +386,10 @@ impl<E: Env> Shard<E> {
                 if let Some(rest) = rest {
                     self.rest_accepted(rest);
                 }
+            }
+            Ok(false) if connection.writable && !connection.cold.flushing => {
+                connection.cold.flushing = true;
+                self.flushing.push_back(slot);
             }
             Ok(false) => {}
             Err(_) => self.lose(slot, Reason::Reset, now),

@@ -23,6 +23,7 @@ use super::{BenchError, Context, Size, all_of, setting};
 use crate::clock::{Clock, Instant};
 use crate::extension::{FrameSink, SinkVerdict};
 use crate::id::StreamKey;
+use crate::limits::Limits;
 use crate::media::Frame;
 use crate::protocol::PlayOptions;
 use crate::protocol::rtmp::Rtmp;
@@ -56,7 +57,7 @@ impl Settings {
         let ms = Duration::from_millis;
         Self {
             repetitions: size.pick([1, 1, 5, 9]),
-            duration: size.pick([ms(400), ms(1_000), ms(3_000), ms(6_000)]),
+            duration: size.pick([ms(700), ms(1_000), ms(3_000), ms(6_000)]),
             period: Duration::from_millis(1),
             joiners: size.pick([10, 100, 200, 400]),
             gop_bytes: size.pick([1 << 20, 8 << 20, 8 << 20, 16 << 20]),
@@ -169,7 +170,9 @@ struct Run {
 
 fn router(core: usize) -> Result<Router, BenchError> {
     let address = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-    let router = Router::builder().shards(1).cores(Cores::List(vec![core])).idle(Idle::Park);
+    // The storm is to reach the shard, not the bound on connections per second.
+    let limits = Limits { accepts_per_second: u32::MAX, ..Limits::default() };
+    let router = Router::builder().shards(1).cores(Cores::List(vec![core])).idle(Idle::Park).limits(limits);
     Ok(router.listen(address, Arc::new(Rtmp)).start()?)
 }
 

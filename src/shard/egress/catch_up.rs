@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::{Outlets, Served};
-use crate::limits::CATCH_UP_BYTES_PER_TURN;
+use crate::limits::{CATCH_UP_BYTES_PER_TURN, SEND_BYTES_MAX};
 use crate::media::Frame;
 use crate::protocol::Packet;
 use crate::reason::Reason;
@@ -82,7 +82,8 @@ impl<E: Env> Outlets<'_, E> {
         loop {
             let from = cursor.next();
             let mut seq = from;
-            let mut slices = Slices::new();
+            // A frame that is longer goes in pieces.
+            let mut slices = Slices::new(SEND_BYTES_MAX);
             let mut room = true;
             for bytes in &connection.cold.pending {
                 room = room && slices.push(bytes);

@@ -7,7 +7,7 @@ use super::catch_up::{account, whole_until};
 use super::{Outlets, Served};
 use crate::clock::Instant;
 use crate::extension::SinkVerdict;
-use crate::limits::TIMED_TOGETHER;
+use crate::limits::{CALL_PRICE_BYTES, SEND_BYTES_MAX, TIMED_TOGETHER};
 use crate::reason::Reason;
 use crate::shard::env::Env;
 use crate::shard::group::{Batch, Group, Packets, Slices, Subscriber, Target};
@@ -51,15 +51,25 @@ impl<E: Env> Outlets<'_, E> {
         let (mut to, visited) = group.under_way.unwrap_or((head, 0));
         let Some(mut packets) = group.packets.take() else { return true };
         packets.cover(log, from);
-        let mut slices = Slices::new();
+        let mut slices = Slices::new(usize::MAX);
         let mut payload = 0;
         let mut timed = from..from;
         // What does not fit one send goes in a second pass.
         let mut seq = from;
         while seq < to {
             if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
-                if !slices.push_packet(packet, &frame.payload) && !slices.is_empty() {
+                let long = slices.bytes + frame.payload.len() > SEND_BYTES_MAX;
+                if !slices.is_empty() && (long || !slices.push_packet(packet, &frame.payload)) {
                     break;
+                }
+                if slices.is_empty() && (long || !slices.push_packet(packet, &frame.payload)) {
+                    // Nobody gets it in one send: each goes on alone from here, in pieces.
+                    for sub in group.round(0) {
+                        self.set_aside(sub, policy);
+                    }
+                    group.packets = Some(packets);
+                    group.finish_round(seq + 1);
+                    return true;
                 }
                 payload += frame.payload.len() as u64;
                 if frame.is_timed() {
@@ -71,14 +81,17 @@ impl<E: Env> Outlets<'_, E> {
         to = seq;
         // What the log has let go of, or never had, is left out, and each is told so on its own.
         let special = from < log.tail();
-        let before = *budget;
+        let price = slices.bytes + CALL_PRICE_BYTES as usize;
+        let most = (*budget / price).max(1);
+        let mut sends = most;
         let offer = Offer { packets: &packets, log, policy, slices: &slices, payload, from, to, timed, special };
         let (served, visited) = if offer.timed.is_empty() {
-            self.offer::<false>(group, &offer, visited, budget)
+            self.offer::<false>(group, &offer, visited, &mut sends)
         } else {
-            self.offer::<true>(group, &offer, visited, budget)
+            self.offer::<true>(group, &offer, visited, &mut sends)
         };
-        self.counters.sends += (before - *budget) as u64;
+        *budget = budget.saturating_sub((most - sends) * price);
+        self.counters.sends += (most - sends) as u64;
         self.counters.deliveries += served * (to - from);
         self.counters.bytes_out += served * slices.bytes as u64;
         group.packets = Some(packets);
@@ -90,7 +103,7 @@ impl<E: Env> Outlets<'_, E> {
         true
     }
 
-    /// Sends it to one after another until the budget ends; how many took all of it, and how many were visited. Apart
+    /// Sends it to one after another until `budget` sends are made; how many took all of it, and how many were visited. Apart
     /// from what surrounds it, and from itself with timed frames, so that the loop has all registers.
     #[inline(never)]
     fn offer<const TIMED: bool>(

@@ -25,7 +25,7 @@ use super::meter::Times;
 use super::{Shard, Skip};
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind};
-use crate::limits::SENDS_PER_TURN;
+use crate::limits::{BEHIND_BYTES_PER_TURN, EDGE_BYTES_PER_ROUND, EDGE_BYTES_PER_TURN};
 use crate::reason::Reason;
 
 /// Everything that a delivery needs besides the stream itself.
@@ -66,32 +66,48 @@ enum Served {
 impl<E: Env> Shard<E> {
     pub(super) fn egress(&mut self, now: Now) -> usize {
         let mut work = self.serve_those_behind(now);
-        let mut budget = SENDS_PER_TURN;
-        for _ in 0..self.dirty.len() {
+        let mut budget = EDGE_BYTES_PER_TURN;
+        while budget > 0 {
             let Some(stream) = self.dirty.pop_front() else { break };
             work += 1;
-            if !self.flush_stream(stream, now, &mut budget) {
+            let share = EDGE_BYTES_PER_ROUND.min(budget);
+            let mut left = share;
+            if !self.flush_stream(stream, now, &mut left) {
                 self.dirty.push_back(stream);
             }
-            if budget == 0 {
-                break;
-            }
+            budget -= share - left;
         }
         self.finish_the_gone(now);
         work
     }
 
-    /// One round over those who are not at the live edge.
+    /// One round over those who are not at the live edge, as far as the budget of all of them goes.
     fn serve_those_behind(&mut self, now: Now) -> usize {
         for place in std::mem::take(&mut self.retry) {
             self.behind.push_back(place);
         }
-        let round = self.behind.len();
-        for _ in 0..round {
+        let start = self.spent();
+        let mut work = 0;
+        for _ in 0..self.flushing.len() {
+            if self.spent() - start >= BEHIND_BYTES_PER_TURN {
+                break;
+            }
+            let Some(slot) = self.flushing.pop_front() else { break };
+            work += 1;
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.cold.flushing = false;
+                self.on_writable(slot, now);
+            }
+        }
+        for _ in 0..self.behind.len() {
+            if self.spent() - start >= BEHIND_BYTES_PER_TURN {
+                break;
+            }
             let Some(place) = self.behind.pop_front() else { break };
+            work += 1;
             self.serve(place, false, now);
         }
-        round
+        work
     }
 
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
