@@ -40,7 +40,7 @@ pub const READ_BYTES_PER_TURN: usize = 128 * 1024;
 /// a turn takes about a millisecond at most. Each read counts as [`CALL_PRICE_BYTES`] more.
 pub const INGRESS_BYTES_PER_TURN: u64 = 512 * 1024;
 /// What a system call costs, in bytes that the kernel copies meanwhile.
-pub const CALL_PRICE_BYTES: u64 = 4 * 1024;
+pub const CALL_PRICE_BYTES: usize = 4 * 1024;
 /// Connections accepted in one turn by one listener: fewer than what is read of them in a turn, or they would pile up.
 pub const ACCEPTS_PER_TURN: usize = 8;
 /// Messages taken from one peer's ring in one turn.

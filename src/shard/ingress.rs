@@ -91,7 +91,7 @@ impl<E: Env> Shard<E> {
     /// What the sockets have cost so far: bytes, and what a call costs beside them.
     pub(super) const fn spent(&self) -> u64 {
         let Counters { bytes_in, bytes_out, receives, sends, .. } = &self.counters;
-        *bytes_in + *bytes_out + (*receives + *sends) * CALL_PRICE_BYTES
+        *bytes_in + *bytes_out + (*receives + *sends) * CALL_PRICE_BYTES as u64
     }
 
     fn queue_read(&mut self, slot: usize, over: bool) {

@@ -81,7 +81,7 @@ impl<E: Env> Outlets<'_, E> {
         to = seq;
         // What the log has let go of, or never had, is left out, and each is told so on its own.
         let special = from < log.tail();
-        let price = slices.bytes + CALL_PRICE_BYTES as usize;
+        let price = slices.bytes + CALL_PRICE_BYTES;
         let most = (*budget / price).max(1);
         let mut sends = most;
         let offer = Offer { packets: &packets, log, policy, slices: &slices, payload, from, to, timed, special };
