@@ -33,8 +33,14 @@ pub enum FactKind {
     PublishRefuse = 22,
     /// A publisher lost its name to another.
     Takeover = 23,
-    /// A stream went on with another publisher, its players untouched.
+    /// A stream went on with another publisher, its players untouched; a reason says why that was one who stood by.
     Switch = 24,
+    /// A publisher was taken in behind the one that leads; its end or its switch follows.
+    Standby = 25,
+    /// A publisher that stood by is gone.
+    StandbyEnd = 26,
+    /// A publisher sends nothing; told once for each silence.
+    Stall = 27,
     /// A player or subscriber started.
     PlayStart = 30,
     /// A player or subscriber ended; bytes and duration are its totals.
@@ -53,7 +59,8 @@ pub enum FactKind {
     RateLimit = 42,
     /// The GOP cache of a stream exceeded a bound and waits for the next keyframe.
     GopDrop = 43,
-    /// A publisher's clock jumped.
+    /// A publisher's clock jumped, was set back or ran away, and the timeline went on; `count` is how often, since
+    /// it was told last.
     TimestampJump = 44,
     /// A shard panicked and was restarted; `count` is how many connections were lost.
     ShardPanic = 50,
@@ -78,6 +85,9 @@ impl FactKind {
             Self::PublishRefuse => "publish_refuse",
             Self::Takeover => "takeover",
             Self::Switch => "switch",
+            Self::Standby => "standby",
+            Self::StandbyEnd => "standby_end",
+            Self::Stall => "stall",
             Self::PlayStart => "play_start",
             Self::PlayEnd => "play_end",
             Self::PlayRefuse => "play_refuse",

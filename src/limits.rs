@@ -12,6 +12,17 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const TRACKS_MAX: usize = 16;
 /// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
+/// counted in the next.
+pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;
+/// Publishers that stand by for one stream: each has a GOP in memory.
+pub const STANDBYS_MAX: usize = 3;
+/// Bytes of a loop that is shown while nobody publishes: it is in memory once.
+pub const FILLER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Frames of such a loop: half an hour and more.
+pub const FILLER_FRAMES_MAX: usize = 200_000;
+/// Time between two keyframe requests to one publisher, however many viewers want one.
+pub const KEYFRAME_REQUESTS_APART: Duration = Duration::from_millis(500);
 /// Formats and ways of merging that the subscribers of one stream may use on one shard.
 pub const GROUPS_MAX: usize = 64;
 /// Shards of one router.
@@ -201,6 +212,10 @@ pub enum Limit {
     ByteRate,
     /// [`Limits::publisher_bitrate`].
     PublisherBitrate,
+    /// [`STANDBYS_MAX`].
+    Standbys,
+    /// [`FILLER_BYTES_MAX`] or [`FILLER_FRAMES_MAX`].
+    FillerBytes,
     /// [`TRACKS_MAX`].
     Tracks,
     /// Depth of nested values in a command.
@@ -233,6 +248,8 @@ impl Limit {
             Self::ReplyBytes => "reply_bytes",
             Self::ByteRate => "bytes_per_second",
             Self::PublisherBitrate => "publisher_bitrate",
+            Self::Standbys => "standbys",
+            Self::FillerBytes => "filler_bytes",
             Self::Tracks => "tracks",
             Self::Depth => "depth",
             Self::Values => "values",

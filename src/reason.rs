@@ -73,6 +73,12 @@ pub enum Reason {
     NameTaken,
     /// Another publisher took the name over.
     TakenOver,
+    /// A publisher sends nothing, while another one of its stream does.
+    Stalled,
+    /// Another publisher of the stream was chosen by command.
+    Switched,
+    /// The primary publisher of the stream is back.
+    Returned,
     /// The authenticator said no.
     Denied,
     /// The authenticator did not answer in time.
@@ -94,7 +100,7 @@ impl Reason {
     #[must_use]
     pub const fn blame(self) -> Blame {
         match self {
-            Self::Ended | Self::PeerClosed => Blame::Nobody,
+            Self::Ended | Self::PeerClosed | Self::Returned => Blame::Nobody,
             Self::Malformed { .. } => Blame::Malformed,
             Self::Reset
             | Self::Misbehaved(_)
@@ -103,6 +109,7 @@ impl Reason {
             | Self::RequestTimeout
             | Self::Idle
             | Self::Lag
+            | Self::Stalled
             | Self::CloseTimeout => Blame::Peer,
             Self::Limit(_) => Blame::Limit,
             Self::UnknownApp
@@ -112,7 +119,7 @@ impl Reason {
             | Self::Denied
             | Self::AuthTimeout
             | Self::TokenExpired => Blame::Caller,
-            Self::TakenOver | Self::Kicked | Self::Shutdown => Blame::Operator,
+            Self::TakenOver | Self::Switched | Self::Kicked | Self::Shutdown => Blame::Operator,
             Self::ShardLost | Self::Panic => Blame::Router,
         }
     }
@@ -138,6 +145,9 @@ impl Reason {
             Self::BadName => "bad_name",
             Self::NameTaken => "name_taken",
             Self::TakenOver => "taken_over",
+            Self::Stalled => "stalled",
+            Self::Switched => "switched",
+            Self::Returned => "returned",
             Self::Denied => "denied",
             Self::AuthTimeout => "auth_timeout",
             Self::TokenExpired => "token_expired",
@@ -182,6 +192,9 @@ impl fmt::Display for Reason {
             }
             Self::NameTaken => f.write_str("another publisher is live under this name"),
             Self::TakenOver => f.write_str("another publisher took this name over"),
+            Self::Stalled => f.write_str("the publisher sends nothing"),
+            Self::Switched => f.write_str("another publisher of this stream was chosen by command"),
+            Self::Returned => f.write_str("the primary publisher of this stream is back"),
             Self::Denied => f.write_str("access denied: the key, token or password is wrong or missing"),
             Self::AuthTimeout => f.write_str("access denied: the authenticator did not answer in time"),
             Self::TokenExpired => f.write_str("access denied: the token has expired"),

@@ -31,6 +31,11 @@ fn a_joiner_gets_no_gap_and_no_duplicate_between_replay_and_live() {
     run_seeds("a_joiner", Swarm::joins, SEEDS / 10);
 }
 
+#[test]
+fn publishers_end_break_stall_and_are_switched_and_no_viewer_is_sent_away() {
+    run_seeds("publishers_end", Swarm::switches, SEEDS / 4);
+}
+
 /// As many as the environment says, or the one that it names, with a trace.
 fn run_seeds(test: &str, swarm: fn(&mut Rng) -> Swarm, usual: u64) {
     quiet_panics();

@@ -302,7 +302,7 @@ impl World {
         let (events, _) = bounded(4);
         let (reply, answer) = bounded(1);
         let connection = world.connection();
-        let publish = HostPublish { key: key(), credentials: None, connection, frames, events, reply };
+        let publish = HostPublish { key: key(), credentials: None, connection, backup: false, frames, events, reply };
         world.command(0, Command::Publish(Box::new(publish)));
         answer.try_recv().expect("answered in its turn").expect("the name is free");
         world

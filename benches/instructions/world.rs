@@ -87,7 +87,7 @@ impl World {
         let (events, _) = bounded(4);
         let (reply, answer) = bounded(1);
         let connection = world.new_connection();
-        let publish = HostPublish { key: key(), credentials: None, connection, frames, events, reply };
+        let publish = HostPublish { key: key(), credentials: None, connection, backup: false, frames, events, reply };
         world.command(Command::Publish(Box::new(publish)));
         answer.try_recv().expect("answered in its turn").expect("nobody else publishes");
         world.settle();

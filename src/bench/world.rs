@@ -287,7 +287,8 @@ impl Lone {
         let (events_tx, events) = bounded(4);
         let (reply, answer) = bounded(1);
         let connection = self.new_connection();
-        let request = HostPublish { key, credentials: None, connection, frames: rx, events: events_tx, reply };
+        let request =
+            HostPublish { key, credentials: None, connection, backup: false, frames: rx, events: events_tx, reply };
         self.command(Command::Publish(Box::new(request)));
         answer.try_recv().expect("answered in its turn").expect("nobody else publishes");
         LonePublisher { frames, _events: events }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 pub use codec::{Codec, Media};
 pub use play::{Merge, Start};
-pub use time::{Timeline, Timestamp, WireTimestamp};
+pub use time::{Timestamp, WireClock, WireTimestamp};
 
 use crate::clock::Instant;
 

@@ -53,75 +53,47 @@ impl Sub for Timestamp {
     }
 }
 
-/// What became of a 32-bit timestamp.
+/// A 32-bit timestamp unwrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireTimestamp {
-    /// Where it lies on the stream's timeline.
+    /// Where it lies on the publisher's timeline.
     pub at: Timestamp,
-    /// The publisher's clock jumped: the timeline went on, this frame carries the discontinuity.
-    pub jumped: bool,
+    /// For the first time it lies behind another wrap at 2³².
+    pub wrapped: bool,
 }
 
-/// Turns a publisher's 32-bit millisecond timestamps into a timeline that only rises.
-///
-/// A wrap at 2³² is no event. A step back, or forward by more than [`Self::JUMP_MS`], is a jump: time then
-/// goes on from the last frame plus one millisecond, and the new distance is kept for all tracks, so that audio
-/// and video stay together. A small step back (interleaving of audio and video) is none.
+/// Turns a publisher's 32-bit millisecond timestamps into a timeline without end: of all the values that a number
+/// can stand for, it takes the one nearest to the last. Whether that can be true is for the stream to judge
+/// (`stream::Timeline`).
 #[derive(Clone, Debug, Default)]
-pub struct Timeline {
-    /// The last 32-bit value and where it was put before rebasing, in ms; `None` before the first frame.
+pub struct WireClock {
+    /// The last 32-bit value and what it stood for, in ms; `None` before the first frame.
     last: Option<(u32, i64)>,
-    /// Added to the unwrapped value, in ms.
-    offset_ms: i64,
-    /// The highest result so far, in ms.
-    high_ms: i64,
+    /// Wraps so far.
+    laps: i64,
 }
 
-impl Timeline {
-    /// Farther forward than this is a jump, in milliseconds: no encoder pauses that long in one connection.
-    pub const JUMP_MS: i64 = 60_000;
-    /// Farther back than this is a jump, in milliseconds; less is interleaving of tracks.
-    pub const BACK_MS: i64 = 2_000;
-
-    /// A timeline that goes on after `end`, where the stream's former publisher stopped.
-    #[must_use]
-    pub fn after(end: Timestamp) -> Self {
-        Self { last: None, offset_ms: 0, high_ms: end.as_millis() }
-    }
-
-    /// Places the next 32-bit millisecond value.
-    pub fn place(&mut self, wire_ms: u32) -> WireTimestamp {
-        let Some((last_wire, last_at)) = self.last else {
-            // The first frame of a publisher: kept as it is on a new stream, moved behind the end of an old one.
-            let at = i64::from(wire_ms);
-            if self.high_ms > 0 {
-                self.offset_ms = self.high_ms + 1 - at;
-            }
-            self.last = Some((wire_ms, at));
-            return self.result(at, self.high_ms > 0);
-        };
-        // The signed 32-bit distance unwraps 2^32 in both directions.
-        let step = i64::from(wire_ms.wrapping_sub(last_wire).cast_signed());
-        let at = last_at + step;
-        let placed = at + self.offset_ms;
-        let jumped = placed - self.high_ms > Self::JUMP_MS || placed < self.high_ms - Self::BACK_MS;
-        if jumped {
-            self.offset_ms = self.high_ms + 1 - at;
-        }
+impl WireClock {
+    /// Unwraps the next 32-bit millisecond value. Frames of different tracks may step back and forth around a wrap.
+    pub fn advance(&mut self, wire_ms: u32) -> WireTimestamp {
+        let at = self.unwrap_ms(wire_ms);
         self.last = Some((wire_ms, at));
-        self.result(at, jumped)
+        let laps = at >> u32::BITS;
+        let wrapped = laps > self.laps;
+        self.laps = self.laps.max(laps);
+        WireTimestamp { at: Timestamp::from_millis(at), wrapped }
     }
 
-    /// The highest point placed so far.
+    /// What a value stands for that does not move the clock on.
     #[must_use]
-    pub fn end(&self) -> Timestamp {
-        Timestamp::from_millis(self.high_ms)
+    pub fn at(&self, wire_ms: u32) -> Timestamp {
+        Timestamp::from_millis(self.unwrap_ms(wire_ms))
     }
 
-    fn result(&mut self, at: i64, jumped: bool) -> WireTimestamp {
-        let placed = (at + self.offset_ms).max(0);
-        self.high_ms = self.high_ms.max(placed);
-        WireTimestamp { at: Timestamp::from_millis(placed), jumped }
+    fn unwrap_ms(&self, wire_ms: u32) -> i64 {
+        // The signed 32-bit distance unwraps 2^32 in both directions.
+        let distance = |last: u32| i64::from(wire_ms.wrapping_sub(last).cast_signed());
+        self.last.map_or_else(|| i64::from(wire_ms), |(last, at)| at.saturating_add(distance(last)))
     }
 }
 
@@ -139,38 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn a_wrap_at_2_to_the_32_is_no_event() {
-        let mut line = Timeline::default();
-        assert_eq!(line.place(u32::MAX - 9).at, Timestamp::from_millis(4_294_967_286));
-        let next = line.place(10);
-        assert_eq!((next.at, next.jumped), (Timestamp::from_millis(4_294_967_306), false));
+    fn time_goes_on_over_a_wrap_at_2_to_the_32_which_is_told_once() {
+        let mut clock = WireClock::default();
+        let steps = [u32::MAX - 9, 10, u32::MAX - 4, 11, 31];
+        let seen = steps.map(|ms| clock.advance(ms)).map(|one| (one.at.as_millis() - (1 << 32), one.wrapped));
+        assert_eq!(seen, [(-10, false), (10, true), (-5, false), (11, false), (31, false)]);
     }
 
     #[test]
-    fn a_jump_of_24_days_costs_one_millisecond_and_is_told() {
-        let mut line = Timeline::default();
-        line.place(1_000);
-        let far = line.place(2_073_601_000);
-        assert_eq!((far.at.as_millis(), far.jumped), (1_001, true));
-        let next = line.place(2_073_601_040);
-        assert_eq!((next.at.as_millis(), next.jumped), (1_041, false));
-        let back = line.place(0);
-        assert_eq!((back.at.as_millis(), back.jumped), (1_042, true));
+    fn a_value_that_is_only_looked_up_moves_nothing() {
+        let mut clock = WireClock::default();
+        clock.advance(u32::MAX);
+        assert_eq!(clock.at(0).as_millis(), 1 << 32);
+        assert_eq!(clock.advance(5), WireTimestamp { at: Timestamp::from_millis((1 << 32) + 5), wrapped: true });
     }
 
     #[test]
-    fn interleaved_tracks_may_step_back_a_little() {
-        let mut line = Timeline::default();
-        line.place(5_000);
-        let audio = line.place(4_960);
-        assert_eq!((audio.at.as_millis(), audio.jumped), (4_960, false));
-    }
-
-    #[test]
-    fn a_second_publisher_goes_on_where_the_first_ended() {
-        let mut line = Timeline::after(Timestamp::from_millis(90_000));
-        let first = line.place(0);
-        assert_eq!((first.at.as_millis(), first.jumped), (90_001, true));
-        assert_eq!(line.place(40).at.as_millis(), 90_041);
+    fn every_wrap_of_a_year_is_told() {
+        let mut clock = WireClock::default();
+        let hour = 3_600_000_u32;
+        let wraps = (0..365 * 24_u32).filter(|n| clock.advance(n.wrapping_mul(hour)).wrapped).count();
+        assert_eq!(wraps, 7);
+        assert_eq!(clock.at(364_u32.wrapping_mul(24).wrapping_mul(hour)).as_millis(), 364 * 24 * 3_600_000);
     }
 }

@@ -63,6 +63,11 @@ pub trait Session: Send {
     /// When `handle` wants [`Input::Deadline`], and for what reason the connection would be closed then if the
     /// session does nothing about it.
     fn deadline(&self) -> Option<(Instant, Reason)>;
+
+    /// Whether the peer can be asked for a keyframe of what it publishes; if not, [`Input::KeyframeWanted`] never comes.
+    fn can_ask_for_keyframes(&self) -> bool {
+        true
+    }
 }
 
 /// A session's own number for one of its streams (the RTMP message stream id).
@@ -107,8 +112,9 @@ pub enum Output {
     Frame(StreamHandle, Frame),
     /// What is known of the stream, for people.
     Describe(StreamHandle, Box<Description>),
-    /// The publisher's clock jumped; the frame that follows carries the discontinuity.
-    Jumped(StreamHandle),
+    /// The publisher's clock wrapped around, and was unwrapped: the frames that follow go on. Jumps are found by the
+    /// stream.
+    Wrapped(StreamHandle),
     /// The peer ended its publish.
     Unpublish(StreamHandle),
     /// The peer ended its play.

@@ -32,7 +32,7 @@ use crate::shard::{
     Attach, Command, Config, Events, HostPublish, HostSubscribe, KickTarget, Post, RunSource, ShardStats, Shared,
     StreamInfo, StreamPart,
 };
-use crate::stream::{Listed, Located};
+use crate::stream::{Listed, Located, Seat};
 use watch::Watch;
 
 /// A running router. Several may live in one process; dropping one stops it at once.
@@ -112,6 +112,7 @@ impl Router {
             key: key.clone(),
             credentials: options.credentials,
             connection,
+            backup: options.backup,
             frames: rx,
             events: events_tx,
             reply,
@@ -241,6 +242,28 @@ impl Router {
             }
         }
         parts.into_values().filter_map(StreamPart::whole).collect()
+    }
+
+    /// The publishers of a stream where several may be: who leads, if anybody does, and who stands by.
+    #[must_use]
+    pub fn publishers(&self, key: &StreamKey) -> (Option<Seat>, Vec<Seat>) {
+        self.shared.directory.seats(key)
+    }
+
+    /// Lets a stream go on with a publisher that stands by, from its next keyframe on: with this one, or with the best
+    /// there is. It is preferred from then on. Who that is.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] if nobody stands by, [`Reason::Stalled`] if that one sends nothing to start with.
+    pub fn switch_publisher(&self, key: &StreamKey, to: Option<ConnectionId>) -> Result<ConnectionId, Reason> {
+        let (_, standbys) = self.publishers(key);
+        let mut wanted = standbys.iter().filter(|seat| to.is_none_or(|to| seat.connection == to));
+        let seat = if to.is_some() { wanted.next() } else { wanted.min_by_key(|seat| (!seat.ready, seat.rank)) };
+        let seat = seat.ok_or(Reason::NotFound)?;
+        let (reply, answer) = bounded(1);
+        let switch = Command::Switch(key.clone(), seat.connection, reply);
+        self.ask(&self.post(seat.shard)?, switch, &answer)??;
+        Ok(seat.connection)
     }
 
     /// Closes the publisher of a stream; whether there was one.

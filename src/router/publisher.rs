@@ -23,11 +23,13 @@ pub struct PublishOptions {
     pub shard: Option<ShardId>,
     /// Frames that may wait for the shard.
     pub ring_slots: usize,
+    /// It is a backup, also if it comes first: see [`Conflict::Backup`](crate::stream::Conflict::Backup).
+    pub backup: bool,
 }
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { credentials: None, shard: None, ring_slots: HOST_RING_SLOTS }
+        Self { credentials: None, shard: None, ring_slots: HOST_RING_SLOTS, backup: false }
     }
 }
 

@@ -173,6 +173,12 @@ impl Subscription {
         self.pollable.as_ref().map(AsFd::as_fd).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Asks the publisher for a keyframe, if its protocol has a word for that; however many ask, it hears one wish each
+    /// half second.
+    pub fn want_keyframe(&self) {
+        let _ = self.post.send(Command::WantKeyframe(self.key.clone()));
+    }
+
     /// Frames that were left out so far.
     #[must_use]
     pub fn skipped(&self) -> u64 {

@@ -54,6 +54,15 @@ impl<E: Env> Shard<E> {
                 let found = self.kick(&target, now);
                 let _ = reply.try_send(found);
             }
+            Command::Switch(key, connection, reply) => {
+                let result = self.switch_to(&key, connection, now);
+                let _ = reply.try_send(result);
+            }
+            Command::WantKeyframe(key) => {
+                if let Some(index) = self.by_key.get(&key).copied() {
+                    self.want_keyframe(index, now);
+                }
+            }
             Command::Inspect(key, reply) => {
                 let part = self.by_key.get(&key).copied().and_then(|index| self.part(index, now));
                 let _ = reply.try_send(part);
@@ -88,9 +97,9 @@ impl<E: Env> Shard<E> {
         answer: Result<Option<Arc<str>>, Reason>,
         now: Now,
     ) {
-        let HostPublish { key, connection, frames, events, reply, .. } = request;
+        let HostPublish { key, connection, backup, frames, events, reply, .. } = request;
         let feed = Feed::Ring { frames, events };
-        let result = answer.and_then(|principal| self.open_port(&key, connection, principal, feed, now));
+        let result = answer.and_then(|principal| self.open_port(&key, connection, principal, backup, feed, now));
         if let Err(reason) = result {
             self.tell_host_refusal(&key, connection, reason, now);
         }
@@ -100,7 +109,7 @@ impl<E: Env> Shard<E> {
     fn run_source(&mut self, run: RunSource, now: Now) {
         let RunSource { key, connection, source, reply, .. } = run;
         let feed = Feed::Source { source, not_before: now.mono };
-        let result = self.may_start(&key).and_then(|()| self.open_port(&key, connection, None, feed, now));
+        let result = self.may_start(&key).and_then(|()| self.open_port(&key, connection, None, false, feed, now));
         match result {
             Ok(port) => self.timers.arm(now.mono, Due::Source(port)),
             Err(reason) => self.tell_host_refusal(&key, connection, reason, now),
@@ -113,12 +122,13 @@ impl<E: Env> Shard<E> {
         key: &StreamKey,
         connection: ConnectionId,
         principal: Option<Arc<str>>,
+        backup: bool,
         feed: Feed,
         now: Now,
     ) -> Result<usize, Reason> {
         let who = Who { connection, peer: None, protocol: "host", principal };
         let port = self.ports.insert(Port { stream: None, feed });
-        match self.start_publish(key, PublisherRef::Port(port), who, now) {
+        match self.start_publish(key, PublisherRef::Port(port), who, backup, now) {
             Ok(stream) => {
                 self.ports[port].stream = Some(stream);
                 Ok(port)
@@ -147,8 +157,9 @@ impl<E: Env> Shard<E> {
         let (key, who, found) = match target {
             KickTarget::Publisher(key) => {
                 let Some(index) = self.by_key.get(key).copied() else { return false };
-                let Some(who) = self.streams[index].home().map(|home| home.who.clone()) else { return false };
-                (Some(key.clone()), who, Ok(index))
+                let home = self.streams[index].home().map(|home| (home.who.clone(), home.publisher));
+                let Some((who, publisher)) = home else { return false };
+                (Some(key.clone()), who, Ok((index, publisher)))
             }
             KickTarget::Connection(id) => {
                 let slot = self.connections.iter().find(|(_, connection)| connection.cold.id == *id);
@@ -164,8 +175,11 @@ impl<E: Env> Shard<E> {
                 } else {
                     let mut streams = self.streams.iter();
                     let found = streams.find_map(|(index, stream)| {
-                        let home = stream.home().filter(|home| home.who.connection == *id)?;
-                        Some((Some(stream.key.clone()), home.who.clone(), Ok(index)))
+                        let home = stream.home().map(|home| (&home.who, home.publisher));
+                        let standbys = stream.standbys.iter().map(|standby| (&standby.who, standby.publisher));
+                        let mut all = home.into_iter().chain(standbys);
+                        let (who, publisher) = all.find(|(who, _)| who.connection == *id)?;
+                        Some((Some(stream.key.clone()), who.clone(), Ok((index, publisher))))
                     });
                     let Some(found) = found else { return false };
                     found
@@ -176,9 +190,7 @@ impl<E: Env> Shard<E> {
         fact.stream = key;
         self.tell(fact);
         match found {
-            Ok(index) => {
-                self.close_publisher(index, Reason::Kicked, now);
-            }
+            Ok((index, publisher)) => self.close_feed(index, publisher, Reason::Kicked, now),
             Err(slot) => self.close(slot, Reason::Kicked, now),
         }
         true
@@ -193,6 +205,12 @@ impl<E: Env> Shard<E> {
         self.draining = Some(until);
         self.env.close_listeners();
         self.timers.arm(until, Due::Drain);
+        let standbys = self.streams.iter().flat_map(|(index, stream)| {
+            stream.standbys.iter().map(move |standby| (index, standby.publisher)).collect::<Vec<_>>()
+        });
+        for (index, publisher) in standbys.collect::<Vec<_>>() {
+            self.close_feed(index, publisher, Reason::Shutdown, now);
+        }
         // Publishers first: their players are served to the end, and told.
         let homes: Vec<usize> =
             self.streams.iter().filter(|(_, stream)| stream.home().is_some()).map(|(index, _)| index).collect();
@@ -235,9 +253,9 @@ impl<E: Env> Shard<E> {
             self.close(slot, Reason::Shutdown, now);
             self.lose(slot, Reason::Shutdown, now);
         }
-        let ports: Vec<usize> = self.ports.iter().filter_map(|(_, port)| port.stream).collect();
-        for stream in ports {
-            self.end_publish(stream, Reason::Shutdown, now);
+        let ports: Vec<_> = self.ports.iter().filter_map(|(port, feed)| Some((port, feed.stream?))).collect();
+        for (port, stream) in ports {
+            self.end_publish(stream, PublisherRef::Port(port), Reason::Shutdown, now);
         }
     }
 

@@ -21,6 +21,8 @@ pub struct HostPublish {
     pub credentials: Option<Credentials>,
     /// As what it is known.
     pub connection: ConnectionId,
+    /// It calls itself a backup.
+    pub backup: bool,
     /// Frames come from here.
     pub frames: Consumer<Message<Reason>>,
     /// Wishes go there.

@@ -15,6 +15,7 @@ use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
 use crate::limits::SURVEY_STREAMS;
 use crate::media::{Media, Timestamp, Track};
 use crate::protocol::Description;
+use crate::stream::{Corrections, TrackClock};
 use crate::stream::{Spread, Stages};
 
 /// Counters of one shard since its start. Nothing here is reset; histograms are, whenever they are asked for.
@@ -63,8 +64,16 @@ pub struct Counters {
     pub ring_full: u64,
     /// Delta frames before the first keyframe of a publisher: nobody could have decoded them.
     pub before_key: u64,
-    /// Timestamps that stepped back on their track and were held.
-    pub dts_held: u64,
+    /// Frames of publishers that stand by.
+    pub frames_standby: u64,
+    /// Times that a stream with players went on with another publisher, or with another connection of the same.
+    pub switches: u64,
+    /// Keyframes that publishers were asked for, at most one each half second.
+    pub keyframes_asked: u64,
+    /// Keyframes that were needed of publishers whose protocol can't be asked.
+    pub keyframes_unheard: u64,
+    /// Timestamps and clocks of publishers that were put right.
+    pub corrections: Corrections,
     /// GOPs that exceeded the cache.
     pub gops_dropped: u64,
     /// Sessions that panicked.
@@ -131,6 +140,10 @@ pub struct StreamInfo {
     pub frames: u64,
     /// Payload bytes since the start.
     pub bytes: u64,
+    /// What was put right in its publisher's timestamps.
+    pub corrections: Corrections,
+    /// How the clocks of its audio and video tracks run.
+    pub clocks: Vec<TrackClock>,
     /// Frames and duration of the last whole GOP.
     pub gop: Option<(u32, Timestamp)>,
     /// Subscribers on its home shard, one for each other shard that has some.
@@ -270,6 +283,8 @@ impl<E: Env> Shard<E> {
             frame_rate,
             frames: home.qos.frames,
             bytes: home.qos.bytes,
+            corrections: home.timeline.corrections(),
+            clocks: home.timeline.clocks(),
             gop: home.qos.gop,
             subscribers,
             log,

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::group::Group;
 use super::meter::{Meter, Sampler};
+use super::standby::Standby;
 use crate::clock::Instant;
 use crate::fact::Who;
 use crate::id::{Generation, ShardId, StreamKey};
-use crate::limits::TRACKS_MAX;
-use crate::media::{Frame, FrameFlags, FrameKind, Timestamp};
+use crate::limits::CLOCK_FACTS_PER_MINUTE;
+use crate::media::{Frame, Timestamp};
 use crate::protocol::{Description, StreamHandle};
 use crate::reason::Reason;
-use crate::stream::{AppSpec, Line, Qos, RateWindow, StreamLog};
+use crate::stream::{AppSpec, Line, Qos, RateWindow, StreamLog, Timeline};
 
 /// A stream on this shard, home or replica.
 pub(crate) struct LocalStream {
@@ -35,6 +36,10 @@ pub(crate) struct LocalStream {
     pub(crate) timer_at: Instant,
     /// Its former publisher ended for this reason, and those who are behind may read on until then.
     pub(crate) ending: Option<(Reason, Instant)>,
+    /// Publishers of it on this shard that do not lead; the directory bounds them.
+    pub(crate) standbys: Vec<Standby>,
+    /// When it is looked whether its publishers send.
+    pub(crate) watch_at: Instant,
     /// How long its timed frames took here; none before the first.
     pub(crate) meter: Option<Box<Meter>>,
     /// Frames that subscribers here skipped.
@@ -70,19 +75,21 @@ pub(crate) struct Home {
     pub(crate) qos: Qos,
     pub(crate) description: Description,
     pub(crate) bitrate: RateWindow,
-    /// Added to the publisher's timestamps; set at its first frame where an older timeline goes on.
-    offset: Timestamp,
-    resume: Option<Timestamp>,
-    /// Tracks whose first frame is to be marked, by bit: time or content jumps there for those who read on.
-    jumped: u16,
+    pub(crate) timeline: Timeline,
+    /// Corrections of its clock that no fact has told yet.
+    pub(crate) untold: u64,
+    /// Facts told of it since a minute began, and when that was.
+    told: (u32, Instant),
     line: Line,
-    /// The highest DTS of each track.
-    last_dts: [i64; TRACKS_MAX],
+    /// When the last picture is shown.
+    shown: Timestamp,
     /// Video tracks that had a keyframe, by bit.
     keyed: u16,
     pub(crate) sampler: Sampler,
     /// The last keyframe request, so that many viewers cause one.
     pub(crate) key_asked: Instant,
+    /// It sends nothing, and that was told.
+    pub(crate) stalled: bool,
 }
 
 /// Who publishes.
@@ -104,8 +111,8 @@ pub(crate) enum PublisherRef {
 pub(crate) enum Placed {
     /// It goes into the log.
     Taken {
-        /// Its timestamp had stepped back on its track and was held.
-        held: bool,
+        /// A clock was put right for it, or it was held: see [`Timeline::take_corrections`].
+        corrected: bool,
     },
     /// A delta frame before the track's first keyframe.
     BeforeKey,
@@ -131,58 +138,54 @@ impl Home {
             qos,
             description: Description::default(),
             bitrate: RateWindow::default(),
-            offset: Timestamp::ZERO,
-            resume,
-            jumped: if resume.is_some() { u16::MAX } else { 0 },
+            timeline: Timeline::new(resume),
+            untold: 0,
+            told: (0, now),
             line,
-            // No track of this publisher lies before the end of the former, whichever frame comes first.
-            last_dts: [resume.map_or(i64::MIN, |end| end.0); TRACKS_MAX],
+            shown: Timestamp::ZERO,
             keyed: 0,
             sampler: Sampler::default(),
             key_asked: Instant::ZERO,
+            stalled: false,
         }
     }
 
     /// Puts a frame on the stream's timeline: behind the former publisher's, never back on its track.
     pub(crate) fn place(&mut self, frame: &mut Frame) -> Placed {
-        let track = usize::from(frame.track.0);
         if frame.is_video() {
-            let bit = 1 << track;
+            let bit = 1 << frame.track.0;
             if frame.is_key() {
                 self.keyed |= bit;
             } else if self.keyed & bit == 0 {
                 return Placed::BeforeKey;
             }
         }
-        if let Some(end) = self.resume.take() {
-            self.offset = end + MILLISECOND - frame.dts;
+        let corrected = self.timeline.place(frame);
+        if frame.is_video() {
+            // Pictures come in the order of their decoding: whoever goes on shows its own behind all of these.
+            self.shown = self.shown.max(frame.pts.min(frame.dts + REORDERED_AT_MOST));
         }
-        if self.jumped & (1 << track) != 0 && frame.kind != FrameKind::Config {
-            // Each track's own: what comes before the first keyframe nobody sees.
-            self.jumped &= !(1 << track);
-            frame.flags = frame.flags.union(FrameFlags::DISCONTINUITY);
-        }
-        frame.dts = frame.dts + self.offset;
-        frame.pts = frame.pts + self.offset;
-        let last = &mut self.last_dts[track];
-        let held = frame.dts.0 < *last;
-        if held && frame.kind != FrameKind::Config {
-            // The picture keeps its place relative to its decoding.
-            frame.pts = frame.pts + Timestamp(*last - frame.dts.0);
-        }
-        if held {
-            frame.dts = Timestamp(*last);
-        }
-        *last = frame.dts.0;
-        if !self.line.extend(frame.dts) {
+        if !self.line.extend(frame.dts.max(self.shown)) {
             return Placed::Ousted;
         }
-        Placed::Taken { held }
+        Placed::Taken { corrected }
+    }
+
+    /// How many corrections of its clock a fact is to tell now, if one is.
+    pub(crate) fn clock_fact(&mut self, now: Instant) -> Option<u64> {
+        if now.since(self.told.1) >= Duration::from_secs(60) {
+            self.told = (0, now);
+        }
+        if self.untold == 0 || self.told.0 >= CLOCK_FACTS_PER_MINUTE {
+            return None;
+        }
+        self.told.0 += 1;
+        Some(std::mem::take(&mut self.untold))
     }
 
     /// Where the timeline ends now.
     pub(crate) fn timeline_end(&self) -> Timestamp {
-        Timestamp(self.last_dts.iter().copied().max().unwrap_or(0).max(0))
+        self.timeline.end().max(self.shown)
     }
 }
 
@@ -202,6 +205,8 @@ impl LocalStream {
             interested: false,
             timer_at: Instant::FAR,
             ending: None,
+            standbys: Vec::new(),
+            watch_at: Instant::FAR,
             meter: None,
             skipped: 0,
             evicted: 0,
@@ -216,9 +221,17 @@ impl LocalStream {
         if let Source::Home(home) = &mut self.source { Some(home) } else { None }
     }
 
+    /// What is known of this publisher as its home.
+    pub(crate) fn home_of(&mut self, publisher: PublisherRef) -> Option<&mut Home> {
+        self.home_mut().filter(|home| home.publisher == publisher)
+    }
+
     /// Nothing needs it any more: its slot may be given to another.
     pub(crate) const fn is_idle(&self) -> bool {
-        self.subscribers == 0 && self.links.is_empty() && !matches!(self.source, Source::Home(_))
+        self.subscribers == 0
+            && self.links.is_empty()
+            && self.standbys.is_empty()
+            && !matches!(self.source, Source::Home(_))
     }
 
     /// How long those who are behind may read on after the end.
@@ -227,4 +240,5 @@ impl LocalStream {
     }
 }
 
-const MILLISECOND: Timestamp = Timestamp(1_000_000);
+/// How much later than it is decoded a picture may be shown, as far as the next publisher waits for that.
+const REORDERED_AT_MOST: Timestamp = Timestamp::from_millis(1_000);

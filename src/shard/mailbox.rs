@@ -63,6 +63,7 @@ impl<E: Env> Shard<E> {
             }
             Control::Published { key, generation } => self.on_published(from, &key, generation, now),
             Control::TakenOver { key, generation } => self.on_taken_over(&key, generation, now),
+            Control::Promote { key, connection, cause } => self.on_promote(&key, connection, cause, now),
             Control::KeyframeWanted { key } => {
                 if let Some(index) = self.by_key.get(&key).copied() {
                     self.want_keyframe(index, now);
@@ -92,6 +93,7 @@ impl<E: Env> Shard<E> {
         let indices: Vec<usize> = self.streams.iter().map(|(index, _)| index).collect();
         for index in indices {
             self.reconcile(index, peer, now);
+            self.fill_vacancy(index, now);
         }
     }
 

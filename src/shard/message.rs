@@ -16,6 +16,7 @@ use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
 use crate::media::{Codec, Frame, FrameFlags, FrameKind, Timestamp, TrackId};
 use crate::protocol::{PlayOptions, Start};
 use crate::reason::Reason;
+use crate::stream::SwitchCause;
 
 /// One slot of a ring: a frame, or something about frames that must keep its place among them.
 #[derive(Debug)]
@@ -150,6 +151,15 @@ pub enum Control {
         /// The life that is over.
         generation: Generation,
     },
+    /// To the shard of a publisher that stands by: it is to lead.
+    Promote {
+        /// The stream.
+        key: StreamKey,
+        /// The publisher.
+        connection: ConnectionId,
+        /// Why; if that does not hold any more nothing happens.
+        cause: SwitchCause,
+    },
     /// Replica → home: a viewer needs a keyframe.
     KeyframeWanted {
         /// The stream.
@@ -182,6 +192,10 @@ pub enum Command {
     Answer(u64, Decision),
     /// Close one session, or the publisher of a stream.
     Kick(KickTarget, Sender<bool>),
+    /// The stream is to go on with this publisher, which stands by.
+    Switch(StreamKey, ConnectionId, Sender<Result<(), Reason>>),
+    /// A viewer of the host needs a keyframe.
+    WantKeyframe(StreamKey),
     /// Tell of one stream.
     Inspect(StreamKey, Sender<Option<StreamPart>>),
     /// Tell of some streams, from this slot on.

@@ -7,6 +7,7 @@ mod commands;
 mod connection;
 mod egress;
 mod env;
+mod filler;
 mod group;
 mod host;
 mod ingress;
@@ -20,6 +21,7 @@ mod publish;
 mod routing;
 mod sessions;
 mod shared;
+mod standby;
 mod subscribe;
 mod timers;
 
@@ -374,6 +376,9 @@ impl<E: Env> Shard<E> {
                 let fact = ended(FactKind::PublishEnd).stream(&stream.key).generation(home.generation);
                 facts.push(fact.who(&home.who).totals(home.qos.bytes, now.mono.since(home.started)));
             }
+            for standby in &stream.standbys {
+                facts.push(ended(FactKind::StandbyEnd).stream(&stream.key).who(&standby.who));
+            }
         }
         for (place, entry) in &self.places {
             if let (Some(who), Some(stream)) =
@@ -497,6 +502,7 @@ impl<E: Env> Shard<E> {
             match due {
                 Due::Connection(slot, id) => self.connection_due(slot, id, now),
                 Due::Stream(index, uid) => self.stream_due(index, uid, now),
+                Due::Watch(index, uid) => self.watch_due(index, uid, now),
                 Due::Auth(ticket) => self.auth_due(ticket, now),
                 Due::Accept => {
                     self.accepts_again = false;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Shard;
 use super::env::Env;
 use super::host::Feed;
-use super::local::Placed;
+use super::local::{Placed, PublisherRef, Source};
 use super::message::Message;
 use super::timers::Due;
 use crate::clock::Now;
@@ -16,8 +16,8 @@ use crate::media::{Frame, FrameFlags, FrameKind};
 use crate::reason::Reason;
 
 impl<E: Env> Shard<E> {
-    /// Appends a publisher's frame to its stream.
-    pub(super) fn route(&mut self, index: usize, mut frame: Frame, now: Now) -> Result<(), Reason> {
+    /// Appends a publisher's frame to its stream, or keeps it if another one leads.
+    pub(super) fn route(&mut self, index: usize, from: PublisherRef, frame: Frame, now: Now) -> Result<(), Reason> {
         let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
         let limits = &self.config.limits;
         if usize::from(frame.track.0) >= TRACKS_MAX {
@@ -27,25 +27,46 @@ impl<E: Env> Shard<E> {
         if frame.payload.len() > most {
             return Err(Reason::Limit(Limit::MessageBytes));
         }
-        let Some(home) = stream.home_mut() else { return Ok(()) };
+        let (bitrate, who, leads) = match stream.home_of(from) {
+            Some(home) => (&mut home.bitrate, &home.who, true),
+            None => match stream.standby_mut(from) {
+                Some(standby) => (&mut standby.bitrate, &standby.who, false),
+                None => return Ok(()),
+            },
+        };
         if let Some(limit) = limits.publisher_bitrate
-            && home.bitrate.add(now.mono, frame.payload.len() as u64 * 8) > limit
+            && bitrate.add(now.mono, frame.payload.len() as u64 * 8) > limit
         {
             let reason = Reason::Limit(Limit::PublisherBitrate);
-            let who = home.who.clone();
-            let fact = Fact::new(FactKind::RateLimit, now, self.id).stream(&stream.key).who(&who).reason(reason);
+            let fact = Fact::new(FactKind::RateLimit, now, self.id).who(who).reason(reason);
+            let fact = fact.stream(&stream.key);
             self.tell(fact);
             return Err(reason);
         }
-        match home.place(&mut frame) {
+        if leads {
+            self.take_in(index, frame, now);
+        } else {
+            self.keep_frame(index, from, frame, now);
+        }
+        Ok(())
+    }
+
+    /// Appends a frame of the publisher that leads.
+    #[inline]
+    pub(super) fn take_in(&mut self, index: usize, mut frame: Frame, now: Now) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(home) = stream.home_mut() else { return };
+        let corrected = match home.place(&mut frame) {
             Placed::BeforeKey => {
                 self.counters.before_key += 1;
-                return Ok(());
+                return;
             }
             // Its end is on its way; this came after it.
-            Placed::Ousted => return Ok(()),
-            Placed::Taken { held } => self.counters.dts_held += u64::from(held),
-        }
+            Placed::Ousted => return,
+            Placed::Taken { corrected } => corrected,
+        };
+        // What it kept while it stood by reaches the stream now.
+        frame.origin = frame.origin.max(home.started);
         frame.flags = frame.flags.without(FrameFlags::TIMED);
         if home.sampler.is_due() && frame.kind != FrameKind::Config {
             // For those that follow this is a count and no more.
@@ -61,8 +82,24 @@ impl<E: Env> Shard<E> {
                 observer.on_frame(&stream.key, &frame);
             }
         }
+        if corrected {
+            self.note_corrections(index, now);
+        }
         self.append(index, frame, now);
-        Ok(())
+    }
+
+    /// Counts what was put right in a publisher's timestamps, and tells what was more than noise.
+    pub(super) fn note_corrections(&mut self, index: usize, now: Now) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Source::Home(home) = &mut stream.source else { return };
+        let corrections = home.timeline.take_corrections();
+        self.counters.corrections += corrections;
+        home.untold += corrections.events();
+        if let Some(count) = home.clock_fact(now.mono) {
+            let fact = Fact::new(FactKind::TimestampJump, now, self.id).stream(&stream.key).who(&home.who);
+            let fact = fact.generation(home.generation).count(count);
+            self.tell(fact);
+        }
     }
 
     /// Appends a frame to a log, home or replica, and notes that it is to be flushed.
@@ -98,14 +135,16 @@ impl<E: Env> Shard<E> {
             let Feed::Ring { frames, .. } = &mut port.feed else { return taken };
             let Some(stream) = port.stream else { return taken };
             let result = match frames.pop() {
-                Some(Message::Frame(frame)) => self.route(stream, frame.unpack(now.mono), now),
+                Some(Message::Frame(frame)) => {
+                    self.route(stream, PublisherRef::Port(index), frame.unpack(now.mono), now)
+                }
                 Some(Message::Control(reason)) => Err(*reason),
                 None if frames.is_closed() => Err(Reason::Ended),
                 None => return taken,
             };
             taken += 1;
             if let Err(reason) = result {
-                self.end_publish(stream, reason, now);
+                self.end_publish(stream, PublisherRef::Port(index), reason, now);
             }
         }
         taken
@@ -130,7 +169,7 @@ impl<E: Env> Shard<E> {
             let result = match source.poll_frame(now) {
                 SourcePoll::Frame(mut frame) => {
                     frame.origin = now.mono;
-                    self.route(stream, frame, now)
+                    self.route(stream, PublisherRef::Port(index), frame, now)
                 }
                 SourcePoll::NotBefore(at) => {
                     // In this turn it was asked already, also if it names a time that is over.
@@ -142,7 +181,7 @@ impl<E: Env> Shard<E> {
                 SourcePoll::End => Err(Reason::Ended),
             };
             if let Err(reason) = result {
-                self.end_publish(stream, reason, now);
+                self.end_publish(stream, PublisherRef::Port(index), reason, now);
                 return;
             }
         }

@@ -35,7 +35,7 @@ pub(super) struct Asked {
 
 /// Whose request it is, and what is done with a yes.
 pub(super) enum AskedBy {
-    Publish { slot: usize, id: ConnectionId, handle: StreamHandle },
+    Publish { slot: usize, id: ConnectionId, handle: StreamHandle, backup: bool },
     Play { slot: usize, id: ConnectionId, request: Box<PlayRequest> },
     HostPublish(Box<super::HostPublish>),
     HostSubscribe(Box<super::HostSubscribe>),
@@ -92,7 +92,7 @@ impl<E: Env> Shard<E> {
         match output {
             Output::Frame(handle, frame) => {
                 if let Some(stream) = self.published(slot, handle) {
-                    return self.route(stream, frame, now);
+                    return self.route(stream, PublisherRef::Connection { slot, handle }, frame, now);
                 }
                 Ok(())
             }
@@ -110,19 +110,23 @@ impl<E: Env> Shard<E> {
                 Ok(())
             }
             Output::Describe(handle, description) => {
-                if let Some(stream) = self.published(slot, handle)
-                    && let Some(home) = self.streams[stream].home_mut()
-                {
-                    home.description = *description;
+                let publisher = PublisherRef::Connection { slot, handle };
+                if let Some(stream) = self.published(slot, handle) {
+                    let stream = &mut self.streams[stream];
+                    if let Some(home) = stream.home_of(publisher) {
+                        home.description = *description;
+                    } else if let Some(standby) = stream.standby_mut(publisher) {
+                        standby.description = *description;
+                    }
                 }
                 Ok(())
             }
-            Output::Jumped(handle) => {
-                if let Some(stream) = self.published(slot, handle) {
-                    let stream = &self.streams[stream];
-                    let mut fact = Fact::new(FactKind::TimestampJump, now, self.id).stream(&stream.key);
-                    fact.who = stream.home().map(|home| home.who.clone());
-                    self.tell(fact);
+            Output::Wrapped(handle) => {
+                if let Some(stream) = self.published(slot, handle)
+                    && let Some(home) = self.streams[stream].home_of(PublisherRef::Connection { slot, handle })
+                {
+                    home.timeline.wrapped();
+                    self.note_corrections(stream, now);
                 }
                 Ok(())
             }
@@ -130,7 +134,7 @@ impl<E: Env> Shard<E> {
                 if let Some(stream) = self.published(slot, handle) {
                     let publishes = &mut self.connections[slot].cold.publishes;
                     publishes.retain(|publishing| publishing.handle != handle);
-                    self.end_publish(stream, Reason::Ended, now);
+                    self.end_publish(stream, PublisherRef::Connection { slot, handle }, Reason::Ended, now);
                     self.settle_phase(slot, now);
                 }
                 Ok(())
@@ -191,7 +195,8 @@ impl<E: Env> Shard<E> {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.cold.asking += 1;
         let id = connection.cold.id;
-        let by = AskedBy::Publish { slot, id, handle: request.handle };
+        let backup = request.credentials.param("backup").is_some();
+        let by = AskedBy::Publish { slot, id, handle: request.handle, backup };
         if let Err(reason) = self.may_start(&request.key) {
             return self.answer_asked(Asked { who: by, key: request.key }, Err(reason), now);
         }
@@ -265,9 +270,9 @@ impl<E: Env> Shard<E> {
     fn answer_asked(&mut self, asked: Asked, answer: Result<Option<std::sync::Arc<str>>, Reason>, now: Now) {
         let Asked { who, key } = asked;
         match who {
-            AskedBy::Publish { slot, id, handle } => {
+            AskedBy::Publish { slot, id, handle, backup } => {
                 let Some(who) = self.answered(slot, id, &answer) else { return };
-                let result = answer.and_then(|_| self.start_connection_publish(&key, slot, handle, who, now));
+                let result = answer.and_then(|_| self.start_connection_publish(&key, slot, handle, who, backup, now));
                 if let Err(reason) = result {
                     self.tell_refusal(FactKind::PublishRefuse, &key, slot, reason, now);
                 }
@@ -313,13 +318,14 @@ impl<E: Env> Shard<E> {
         slot: usize,
         handle: StreamHandle,
         who: crate::fact::Who,
+        backup: bool,
         now: Now,
     ) -> Result<(), Reason> {
         let cold = &self.connections[slot].cold;
         if cold.publishes.len() + cold.plays.len() >= self.config.limits.streams_per_connection {
             return Err(Reason::Limit(Limit::StreamsPerConnection));
         }
-        let stream = self.start_publish(key, PublisherRef::Connection { slot, handle }, who, now)?;
+        let stream = self.start_publish(key, PublisherRef::Connection { slot, handle }, who, backup, now)?;
         self.connections[slot].cold.publishes.push(Publishing { handle, stream });
         Ok(())
     }
@@ -459,7 +465,8 @@ impl<E: Env> Shard<E> {
         let publishes = std::mem::take(&mut connection.cold.publishes);
         let plays = std::mem::take(&mut connection.cold.plays);
         for publishing in publishes {
-            self.end_publish(publishing.stream, reason, now);
+            let publisher = PublisherRef::Connection { slot, handle: publishing.handle };
+            self.end_publish(publishing.stream, publisher, reason, now);
         }
         for play in plays {
             self.end_subscriber(play.place, reason, now);

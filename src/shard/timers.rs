@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Connection(usize, ConnectionId),
     /// A stream's flush, grace, wait or drain; the number tells whether the slot still has the same one.
     Stream(usize, u64),
+    /// A stream that may have several publishers: whether they send.
+    Watch(usize, u64),
     /// An authenticator did not answer.
     Auth(u64),
     /// Listeners that ran out of descriptors look again.

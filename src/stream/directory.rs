@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::seats::{Newcomer, Seat, Seats, SwitchCause};
 use super::spec::Conflict;
-use crate::id::{Generation, ShardId, StreamKey};
+use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
 use crate::limits::{Limit, SHARDS_MAX};
 use crate::media::Timestamp;
 use crate::reason::Reason;
@@ -33,8 +34,35 @@ struct Entry {
     interested: ShardSet,
     /// How far the live publisher's timeline goes.
     line: Line,
+    /// Somebody has published it.
+    began: bool,
+    /// A filler was last, and its time was up.
+    filled_in_vain: bool,
     /// Where the timeline of its last publisher ended.
     end: Timestamp,
+    /// Who publishes it, and who stands by.
+    seats: Seats,
+}
+
+impl Entry {
+    /// Nobody publishes it, plays it or waits for it.
+    fn is_over(&self) -> bool {
+        self.live.is_none() && self.interested.is_empty() && self.seats.standbys.is_empty()
+    }
+
+    /// A new life begins on `home`.
+    fn begin(&mut self, home: ShardId, generation: Generation) -> Claim {
+        let previous = self.live.replace((home, generation));
+        self.filled_in_vain = false;
+        let line = Line::default();
+        let former = std::mem::replace(&mut self.line, line.clone());
+        if previous.is_some() {
+            self.end = self.end.max(former.close());
+        }
+        let interested = self.interested.iter().collect();
+        let resume = std::mem::replace(&mut self.began, true).then_some(self.end);
+        Claim { generation, interested, previous, resume, line }
+    }
 }
 
 /// How far one publisher's timeline goes: told by its home for each frame, closed by whoever takes the name.
@@ -93,6 +121,15 @@ pub struct Claim {
     pub line: Line,
 }
 
+/// How a publisher was let in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// The name is its own.
+    Live(Claim),
+    /// Another one leads; it stands by.
+    Standby,
+}
+
 /// Where a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Located {
@@ -114,44 +151,138 @@ pub struct Listed {
 }
 
 impl Directory {
-    /// Takes a name for a publisher on `home`.
+    /// Takes a name for a publisher, or a seat behind the one that leads.
     ///
     /// # Errors
     /// [`Reason::NameTaken`], or the limit that is reached.
-    pub fn claim(
+    pub fn enter(
         &self,
         key: &StreamKey,
-        home: ShardId,
+        newcomer: Newcomer,
         conflict: Conflict,
         publishers: usize,
         streams: usize,
-    ) -> Result<Claim, Reason> {
+    ) -> Result<Entered, Reason> {
         let mut map = self.map.write();
         let previous = map.entries.get(key).and_then(|entry| entry.live);
-        if previous.is_some() && conflict == Conflict::Refuse {
+        let filled = map.entries.get(key).is_some_and(|entry| entry.seats.is_filled());
+        if previous.is_some() && (newcomer.filler || (conflict == Conflict::Refuse && !filled)) {
             return Err(Reason::NameTaken);
         }
-        if previous.is_none() && map.publishers >= publishers {
+        let stands_by = previous.is_some() && (conflict == Conflict::Backup || filled);
+        if (previous.is_none() || stands_by) && map.publishers >= publishers {
             return Err(Reason::Limit(Limit::Publishers));
         }
         if !map.entries.contains_key(key) && map.entries.len() >= streams {
             return Err(Reason::Limit(Limit::Streams));
         }
-        map.next += 1;
-        let generation = Generation(map.next);
+        if stands_by {
+            let entry = map.entries.entry(key.clone()).or_default();
+            entry.seats.add(newcomer)?;
+            map.publishers += 1;
+            return Ok(Entered::Standby);
+        }
+        let generation = Generation(map.next + 1);
+        let entry = map.entries.entry(key.clone()).or_default();
+        entry.seats.lead = None;
+        entry.seats.lead = Some(entry.seats.place(newcomer)?);
+        let claim = entry.begin(newcomer.shard, generation);
+        map.next = generation.0;
         if previous.is_none() {
             map.publishers += 1;
         }
-        let entry = map.entries.entry(key.clone()).or_default();
-        entry.live = Some((home, generation));
-        let line = Line::default();
-        let former = std::mem::replace(&mut entry.line, line.clone());
-        if previous.is_some() {
-            entry.end = entry.end.max(former.close());
+        Ok(Entered::Live(claim))
+    }
+
+    /// Lets a standby lead, if the cause still holds; who led until now stands by.
+    pub fn promote(&self, key: &StreamKey, connection: ConnectionId, cause: SwitchCause) -> Option<Claim> {
+        let mut map = self.map.write();
+        let generation = Generation(map.next + 1);
+        let entry = map.entries.get_mut(key)?;
+        let holds = match (cause, entry.live) {
+            (_, None) | (SwitchCause::Command, _) => true,
+            (SwitchCause::Vacant, Some(_)) => entry.seats.is_filled(),
+            (SwitchCause::Stalled(life), Some((_, live))) => life == live,
+            (SwitchCause::Return, Some(_)) => entry.seats.prefers(connection),
+        };
+        let shard = entry.seats.standby(connection)?.shard;
+        let filled = entry.seats.is_filled();
+        if !holds || !entry.seats.promote(connection, cause == SwitchCause::Command) {
+            return None;
         }
-        let interested = entry.interested.iter().collect();
-        let resume = (entry.end > Timestamp::ZERO).then_some(entry.end);
-        Ok(Claim { generation, interested, previous, resume, line })
+        let claim = entry.begin(shard, generation);
+        map.next = generation.0;
+        map.publishers -= usize::from(filled);
+        Some(claim)
+    }
+
+    /// A standby delivers what a decoder can start with, or does not any more.
+    pub fn set_ready(&self, key: &StreamKey, connection: ConnectionId, ready: bool) {
+        let mut map = self.map.write();
+        if let Some(seat) = map.entries.get_mut(key).and_then(|entry| entry.seats.standby(connection)) {
+            seat.ready = ready;
+        }
+    }
+
+    /// A standby is gone.
+    pub fn leave(&self, key: &StreamKey, connection: ConnectionId) {
+        let mut map = self.map.write();
+        let Some(entry) = map.entries.get_mut(key) else { return };
+        let Some(at) = entry.seats.standbys.iter().position(|seat| seat.connection == connection) else { return };
+        entry.seats.standbys.remove(at);
+        let over = entry.is_over();
+        map.publishers -= 1;
+        if over {
+            map.entries.remove(key);
+        }
+    }
+
+    /// The standby that a stream can go on with.
+    #[must_use]
+    pub fn successor(&self, key: &StreamKey) -> Option<Seat> {
+        self.map.read().entries.get(key).and_then(|entry| entry.seats.best())
+    }
+
+    /// Whether nobody leads, or a standby is preferred to who does.
+    #[must_use]
+    pub fn prefers(&self, key: &StreamKey, connection: ConnectionId) -> bool {
+        self.map.read().entries.get(key).is_some_and(|entry| entry.seats.prefers(connection))
+    }
+
+    /// Whether nobody leads who would not make room at once.
+    #[must_use]
+    pub fn is_vacant(&self, key: &StreamKey) -> bool {
+        let map = self.map.read();
+        map.entries.get(key).is_none_or(|entry| entry.live.is_none() || entry.seats.is_filled())
+    }
+
+    /// Whether some shard has players of it although nobody publishes it.
+    #[must_use]
+    pub fn is_awaited(&self, key: &StreamKey) -> bool {
+        let map = self.map.read();
+        map.entries.get(key).is_some_and(|entry| entry.live.is_none() && !entry.interested.is_empty())
+    }
+
+    /// Whether its players have waited long enough: a filler was shown to them meanwhile.
+    #[must_use]
+    pub fn is_given_up(&self, key: &StreamKey) -> bool {
+        self.map.read().entries.get(key).is_some_and(|entry| entry.filled_in_vain)
+    }
+
+    /// Whether this connection stands by.
+    #[must_use]
+    pub fn stands_by(&self, key: &StreamKey, connection: ConnectionId) -> bool {
+        let map = self.map.read();
+        let seats = map.entries.get(key).map(|entry| &entry.seats);
+        seats.is_some_and(|seats| seats.standbys.iter().any(|seat| seat.connection == connection))
+    }
+
+    /// The publishers of a name: who leads, if anybody does, then those who stand by.
+    #[must_use]
+    pub fn seats(&self, key: &StreamKey) -> (Option<Seat>, Vec<Seat>) {
+        let map = self.map.read();
+        let seats = map.entries.get(key).map(|entry| &entry.seats);
+        seats.map_or((None, Vec::new()), |seats| (seats.lead, seats.standbys.clone()))
     }
 
     /// Gives a name back, if this life still has it: the end of a stale session harms nobody.
@@ -162,9 +293,10 @@ impl Directory {
             return false;
         }
         entry.live = None;
+        entry.filled_in_vain = entry.seats.is_filled();
+        entry.seats.lead = None;
         entry.end = entry.end.max(end);
-        let forgotten = entry.interested.is_empty();
-        if forgotten {
+        if entry.is_over() {
             map.entries.remove(key);
         }
         map.publishers -= 1;
@@ -190,7 +322,7 @@ impl Directory {
         let mut map = self.map.write();
         let Some(entry) = map.entries.get_mut(key) else { return };
         entry.interested.remove(shard);
-        if entry.interested.is_empty() && entry.live.is_none() {
+        if entry.is_over() {
             map.entries.remove(key);
         }
     }
@@ -199,16 +331,21 @@ impl Directory {
     pub fn purge(&self, shard: ShardId) -> Vec<StreamKey> {
         let mut map = self.map.write();
         let mut lost = Vec::new();
+        let mut standbys = 0;
         map.entries.retain(|key, entry| {
             entry.interested.remove(shard);
+            standbys += entry.seats.standbys.len();
+            entry.seats.standbys.retain(|seat| seat.shard != shard);
+            standbys -= entry.seats.standbys.len();
             if entry.live.is_some_and(|(home, _)| home == shard) {
                 entry.live = None;
+                entry.seats.lead = None;
                 entry.end = entry.end.max(entry.line.close());
                 lost.push(key.clone());
             }
-            entry.live.is_some() || !entry.interested.is_empty()
+            !entry.is_over()
         });
-        map.publishers -= lost.len();
+        map.publishers -= lost.len() + standbys;
         lost
     }
 
@@ -236,7 +373,7 @@ impl Directory {
         out
     }
 
-    /// Live publishers.
+    /// Live publishers, and those who stand by.
     #[must_use]
     pub fn publishers(&self) -> usize {
         self.map.read().publishers
@@ -283,6 +420,110 @@ mod tests {
 
     fn key() -> StreamKey {
         StreamKey::parse("live/a").unwrap()
+    }
+
+    fn newcomer(connection: u64, shard: ShardId) -> Newcomer {
+        Newcomer { connection: ConnectionId(connection), shard, backup: false, filler: false }
+    }
+
+    impl Directory {
+        fn claim(
+            &self,
+            key: &StreamKey,
+            home: ShardId,
+            conflict: Conflict,
+            publishers: usize,
+            streams: usize,
+        ) -> Result<Claim, Reason> {
+            match self.enter(key, newcomer(7, home), conflict, publishers, streams)? {
+                Entered::Live(claim) => Ok(claim),
+                Entered::Standby => panic!("it is no backup"),
+            }
+        }
+
+        /// A primary on A that leads, and a ready backup on B.
+        fn with_a_backup() -> (Self, Claim) {
+            let directory = Self::default();
+            let enter = |newcomer| directory.enter(&key(), newcomer, Conflict::Backup, 9, 9);
+            let Ok(Entered::Live(claim)) = enter(newcomer(1, A)) else { panic!("the first leads") };
+            assert_eq!(enter(newcomer(2, B)), Ok(Entered::Standby));
+            directory.set_ready(&key(), ConnectionId(2), true);
+            (directory, claim)
+        }
+    }
+
+    #[test]
+    fn a_backup_leads_when_the_primary_has_ended_and_gives_way_to_who_returns() {
+        let (directory, first) = Directory::with_a_backup();
+        assert_eq!(directory.promote(&key(), ConnectionId(2), SwitchCause::Vacant), None, "the primary is live");
+        assert!(first.line.extend(Timestamp::from_millis(90)));
+        directory.release(&key(), first.generation, Timestamp::from_millis(90));
+        assert_eq!(directory.successor(&key()).unwrap().connection, ConnectionId(2));
+
+        let second = directory.promote(&key(), ConnectionId(2), SwitchCause::Vacant).unwrap();
+
+        assert_eq!((second.previous, second.resume), (None, Some(Timestamp::from_millis(90))));
+        assert_eq!(directory.locate(&key()), Located::Live(B, second.generation));
+        let back = directory.enter(&key(), newcomer(3, A), Conflict::Backup, 9, 9);
+        assert_eq!((back, directory.prefers(&key(), ConnectionId(3))), (Ok(Entered::Standby), true));
+        let third = directory.promote(&key(), ConnectionId(3), SwitchCause::Return).unwrap();
+        assert_eq!(third.previous, Some((B, second.generation)));
+        assert!(directory.stands_by(&key(), ConnectionId(2)) && !directory.prefers(&key(), ConnectionId(2)));
+        assert_eq!(directory.publishers(), 2);
+    }
+
+    #[test]
+    fn a_filler_makes_room_for_anybody_and_is_counted_out() {
+        let directory = Directory::default();
+        directory.interest(&key(), A, 9).unwrap();
+        let filler = Newcomer { filler: true, ..newcomer(1, A) };
+        let Ok(Entered::Live(first)) = directory.enter(&key(), filler, Conflict::Refuse, 9, 9) else { panic!() };
+        assert_eq!(directory.enter(&key(), newcomer(2, B), Conflict::Refuse, 9, 9), Ok(Entered::Standby));
+        assert!(directory.is_vacant(&key()));
+        let claim = directory.promote(&key(), ConnectionId(2), SwitchCause::Vacant).unwrap();
+        assert_eq!(claim.previous, Some((A, first.generation)));
+        assert!(!directory.stands_by(&key(), ConnectionId(1)) && !directory.is_vacant(&key()));
+        assert_eq!(directory.publishers(), 1);
+        let late = Newcomer { connection: ConnectionId(3), ..filler };
+        assert_eq!(directory.enter(&key(), late, Conflict::Backup, 9, 9), Err(Reason::NameTaken));
+        directory.release(&key(), claim.generation, Timestamp::ZERO);
+        assert!(directory.is_awaited(&key()) && !directory.is_given_up(&key()));
+        let Ok(Entered::Live(again)) = directory.enter(&key(), filler, Conflict::Refuse, 9, 9) else { panic!() };
+        directory.release(&key(), again.generation, Timestamp::ZERO);
+        assert!(directory.is_given_up(&key()));
+    }
+
+    #[test]
+    fn a_stall_that_is_over_with_its_publisher_switches_nothing() {
+        let (directory, first) = Directory::with_a_backup();
+        let stalled = SwitchCause::Stalled(first.generation);
+        let second = directory.promote(&key(), ConnectionId(2), stalled).unwrap();
+        assert_eq!(second.previous, Some((A, first.generation)));
+        assert!(!first.line.extend(Timestamp::from_millis(1)), "the former one adds nothing more");
+        assert_eq!(directory.promote(&key(), ConnectionId(1), stalled), None);
+    }
+
+    #[test]
+    fn who_is_chosen_by_command_is_the_primary_from_then_on() {
+        let (directory, _) = Directory::with_a_backup();
+        assert!(directory.promote(&key(), ConnectionId(2), SwitchCause::Command).is_some());
+        assert!(!directory.prefers(&key(), ConnectionId(1)));
+        assert_eq!(directory.seats(&key()).0.unwrap().rank, 0);
+    }
+
+    #[test]
+    fn standbys_are_bounded_counted_and_lost_with_their_shard() {
+        let (directory, first) = Directory::with_a_backup();
+        let enter = |connection| directory.enter(&key(), newcomer(connection, B), Conflict::Backup, 9, 9);
+        assert_eq!(enter(2), Err(Reason::NameTaken), "one seat for each connection");
+        assert_eq!((enter(3), enter(4)), (Ok(Entered::Standby), Ok(Entered::Standby)));
+        assert_eq!(enter(5), Err(Reason::Limit(Limit::Standbys)));
+        assert_eq!(directory.publishers(), 4);
+        directory.leave(&key(), ConnectionId(3));
+        directory.purge(B);
+        assert_eq!((directory.publishers(), directory.successor(&key())), (1, None));
+        directory.release(&key(), first.generation, Timestamp::ZERO);
+        assert_eq!((directory.publishers(), directory.names()), (0, 0));
     }
 
     #[test]

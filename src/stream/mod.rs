@@ -3,17 +3,23 @@
 //! Home stream and replica are the same structure; they differ in where frames come from.
 
 mod directory;
+mod filler;
 mod log;
 mod qos;
 mod rate;
+mod seats;
 mod spec;
 mod stages;
 mod subscriber;
+mod timeline;
 
-pub use directory::{Claim, Directory, Line, Listed, Located};
+pub use directory::{Claim, Directory, Entered, Line, Listed, Located};
+pub use filler::Filler;
 pub use log::{Appended, StreamLog};
 pub use qos::Qos;
 pub use rate::RateWindow;
+pub use seats::{Newcomer, Seat, SwitchCause};
 pub use spec::{Absent, AppSpec, Conflict, GopCache, LagPolicy};
 pub use stages::{Spread, Stage, Stages};
 pub use subscriber::{Cursor, LagVerdict, Position};
+pub use timeline::{BACK_MAX, Corrections, FOLLOW_WITHIN, JUMP_MAX, SKEW_MAX, SKEW_STEP, Timeline, TrackClock};

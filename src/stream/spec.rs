@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::filler::Filler;
 use crate::media::Merge;
 
 /// An application: the first part of a stream's key, and how its streams behave.
@@ -24,6 +25,12 @@ pub struct AppSpec {
     pub absent: Absent,
     /// What happens to a second publisher of a live name.
     pub conflict: Conflict,
+    /// What players see within the grace.
+    pub filler: Option<Filler>,
+    /// A publisher that sends nothing for so long is passed over for one that stands by.
+    pub stall_after: Duration,
+    /// How long a primary that is back must have delivered before the stream goes on with it; `None` for never.
+    pub return_after: Option<Duration>,
 }
 
 impl AppSpec {
@@ -39,6 +46,9 @@ impl AppSpec {
             republish_grace: Duration::ZERO,
             absent: Absent::Refuse,
             conflict: Conflict::Refuse,
+            filler: None,
+            stall_after: Duration::from_secs(2),
+            return_after: Some(Duration::from_secs(5)),
         }
     }
 
@@ -81,6 +91,27 @@ impl AppSpec {
     #[must_use]
     pub const fn conflict(mut self, conflict: Conflict) -> Self {
         self.conflict = conflict;
+        self
+    }
+
+    /// Sets what players see within the grace.
+    #[must_use]
+    pub fn filler(mut self, filler: Filler) -> Self {
+        self.filler = Some(filler);
+        self
+    }
+
+    /// Sets how long a silent publisher keeps the stream although another stands by.
+    #[must_use]
+    pub const fn stall_after(mut self, time: Duration) -> Self {
+        self.stall_after = time;
+        self
+    }
+
+    /// Sets how long a primary that is back must have delivered before the stream goes on with it.
+    #[must_use]
+    pub const fn return_after(mut self, time: Option<Duration>) -> Self {
+        self.return_after = time;
         self
     }
 }
@@ -148,4 +179,6 @@ pub enum Conflict {
     Refuse,
     /// It takes over, and the first is closed.
     TakeOver,
+    /// It stands by, and the stream goes on with it when the first ends or sends nothing, or by command.
+    Backup,
 }

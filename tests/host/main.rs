@@ -3,6 +3,7 @@
 //! No test sleeps: it waits for a delivery, an event or a state, each with a deadline that only a failure reaches.
 
 mod access;
+mod backup;
 mod delivery;
 mod ends;
 mod failure;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shardcast::fact::FactKind;
+use shardcast::id::StreamKey;
 use shardcast::limits::Limit;
 use shardcast::media::FrameKind;
 use shardcast::protocol::rtmp::amf::Value;
@@ -477,6 +478,36 @@ fn a_clock_that_jumps_is_told_once_and_time_never_falls() {
     world.finish();
 }
 
+/// Row 17, for both tracks: what a viewer would notice is sound that is off the picture.
+#[test]
+fn a_clock_that_wraps_jumps_and_falls_keeps_sound_on_the_picture() {
+    let world = World::start();
+    let mut peer = world.peer();
+    peer.send(&peer::publisher("live", "together"));
+    peer.wait_for_status("NetStream.Publish.Start");
+    let mut viewer = world.subscribe_on(HERE, "live/together");
+    let mut start = 0xFFFF_FFD0_u32;
+    let mut last = [i64::MIN; 2];
+    // Each time two pictures and two packets, the second ones behind the wrap, and the packets 7 ms behind.
+    for jump in [0, 0x7000_0000, 0x9000_0000, 3_600_000, 3_600_000_u32.wrapping_neg()] {
+        start = start.wrapping_add(jump);
+        for at in [0, 40, 80] {
+            peer.send(&video(true, start.wrapping_add(at), b"picture"));
+            peer.send(&message(AUDIO, 1, start.wrapping_add(at + 7), &[0xAF, 1, 7]));
+            let frames = [next_media(&mut viewer), next_media(&mut viewer)];
+            assert_eq!(frames[1].dts.0 - frames[0].dts.0, 7_000_000, "{at} ms behind a jump of {jump}");
+            for (frame, last) in frames.iter().zip(&mut last) {
+                assert!(frame.dts.0 > *last && (*last == i64::MIN || frame.dts.0 - *last < 5_000_000_000));
+                *last = frame.dts.0;
+            }
+        }
+    }
+    let corrections = world.router.inspect(&StreamKey::parse("live/together").unwrap()).unwrap().corrections;
+    assert_eq!((corrections.wraps, corrections.jumps, corrections.restarts, corrections.alone), (1, 2, 2, 0));
+    drop((peer, viewer));
+    world.finish();
+}
+
 /// Row 21 without the reading: what a player sends back is taken, however long it plays.
 #[test]
 fn what_a_player_sends_back_is_taken_and_a_flood_of_it_ends_the_player_only() {
@@ -537,6 +568,13 @@ fn data_messages_are_bounded_and_ignored_from_who_does_not_publish() {
         ],
     );
     world.finish();
+}
+
+fn next_media(viewer: &mut Subscription) -> shardcast::media::Frame {
+    wait_for("a frame", || match viewer.recv_timeout(SOON) {
+        Some(Delivery::Frame(frame)) => Some(frame),
+        other => panic!("no frame but {other:?}"),
+    })
 }
 
 fn next_frame(viewer: &mut Subscription) -> shardcast::media::Frame {

@@ -17,9 +17,15 @@ mod media;
 mod world;
 
 mod codecs;
+mod continuity;
 mod endings;
 mod joining;
 mod peers;
 mod refusals;
 mod serve;
 mod timestamps;
+mod viewer;
+
+#[path = "../hostile/peer.rs"]
+#[expect(dead_code, reason = "the viewers need but a part of it")]
+mod peer;

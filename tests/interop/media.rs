@@ -32,6 +32,12 @@ pub(crate) fn h264_aac() -> &'static Media {
     MEDIA.get_or_init(|| encode(Tool::Ffmpeg, "h264-aac", SECONDS, &format!("{H264} -g 50 -keyint_min 50 {AAC}")))
 }
 
+/// The same with a keyframe every 0.4 s, and longer, for publishers that come and go.
+pub(crate) fn h264_aac_short_gop() -> &'static Media {
+    static MEDIA: OnceLock<Media> = OnceLock::new();
+    MEDIA.get_or_init(|| encode(Tool::Ffmpeg, "h264-aac-short", 30, &format!("{H264} -g 10 -keyint_min 10 {AAC}")))
+}
+
 /// The same with a single keyframe in 12 s: who does not start from the cache waits for ever.
 pub(crate) fn h264_aac_one_keyframe() -> &'static Media {
     static MEDIA: OnceLock<Media> = OnceLock::new();

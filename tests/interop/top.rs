@@ -26,12 +26,16 @@ impl Drop for Socket {
 
 /// A server with two shards, and its control socket.
 fn world(tools: &[Tool]) -> Option<(World, Socket)> {
-    let socket = std::env::temp_dir().join(format!("shardcast-{}-{}.sock", std::process::id(), world::free_port()));
+    let socket = socket_path();
     let path = socket.to_str().expect("a plain path");
     let world = World::start_shardcast(tools, &["--control", path, "--shards", "2", "--drain", "1s"])?;
     // It is made after the port is open.
     wait_for("that the control socket is there", SOON, || UnixStream::connect(&socket).ok());
     Some((world, Socket(socket)))
+}
+
+fn socket_path() -> PathBuf {
+    std::env::temp_dir().join(format!("shardcast-{}-{}.sock", std::process::id(), world::free_port()))
 }
 
 fn top(world: &World, socket: &Path, args: &[&str]) -> Process {
@@ -101,6 +105,39 @@ fn top_shows_the_stream_with_its_viewers_and_how_old_its_frames_are() {
 }
 
 #[test]
+fn an_operator_switches_a_stream_to_its_backup() {
+    let socket = Socket(socket_path());
+    let path = socket.0.to_str().expect("a plain path");
+    let config = "[[app]]\nname = \"live\"\nconflict = \"backup\"\n";
+    let Some(world) = World::start_configured(&[Tool::Ffmpeg], config, &["--control", path]) else { return };
+    let media = media::h264_aac_short_gop();
+    let mut first = world.publish(media, "live/both");
+    first.wait_until_sent(Duration::from_millis(500));
+    let mut backup = world.publish(media, "live/both?backup");
+    backup.wait_until_sent(Duration::from_millis(1500));
+    let leads = || {
+        let stats: Value =
+            serde_json::from_str(&printed(&world, &socket.0, &["--once", "--json", "--interval", "100ms"]))
+                .expect("JSON");
+        stats["streams"][0]["publisher"]["connection"].as_str().map(str::to_owned)
+    };
+    let before = leads().expect("it is published");
+
+    let answer: Value =
+        serde_json::from_str(&say(&socket.0, b"{\"v\":1,\"switch\":{\"stream\":\"live/both\"}}\n")).unwrap();
+    let now = answer["switched"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert_ne!(now, before);
+    wait_for("that the backup leads", SOON, || (leads().as_deref() == Some(now)).then_some(()));
+
+    // And back, by name of the connection.
+    let back = format!("{{\"v\":1,\"switch\":{{\"stream\":\"live/both\",\"to\":\"{before}\"}}}}\n");
+    wait_for("that the first is ready again", SOON, || {
+        say(&socket.0, back.as_bytes()).contains("switched").then_some(())
+    });
+    wait_for("that the first leads", SOON, || (leads().as_deref() == Some(&*before)).then_some(()));
+}
+
+#[test]
 fn top_draws_on_a_terminal_and_gives_it_back() {
     let Some((world, socket)) = world(&[Tool::Ffmpeg, Tool::Script]) else { return };
     let socket = &socket.0;
@@ -143,6 +180,8 @@ fn whoever_talks_nonsense_to_the_control_socket_is_told_so_and_harms_nothing() {
         (b"{\"v\":1}\n", "a request has one of"),
         (b"{\"v\":1,\"kick\":{\"stream\":\"../etc\"}}\n", "is no name of a stream"),
         (b"{\"v\":1,\"get\":\"stats\",\"more\":1}\n", "unknown field"),
+        (b"{\"v\":1,\"switch\":{\"stream\":\"live/no\"}}\n", "nobody like that stands by for live/no"),
+        (b"{\"v\":1,\"switch\":{\"stream\":\"live/no\",\"to\":\"x\"}}\n", "is the number of a connection"),
     ] {
         let answer = say(socket, said);
         assert!(answer.contains(expected) && answer.ends_with("}\n"), "{answer}");

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::media::{self, Media};
 use crate::packets::Capture;
-use crate::process::{Dir, Process, SOON, wait_for};
+use crate::process::{Dir, Process, wait_for};
+pub(crate) use crate::process::{SOON, now};
 use crate::tools::{self, Tool};
 
 /// How soon a player has to end by itself after its publisher.
@@ -37,6 +38,18 @@ impl World {
     pub(crate) fn start_shardcast(tools: &[Tool], args: &[&str]) -> Option<Self> {
         (is_shardcast_tested() && tools::found(tools))
             .then(|| Self::listening(|dir, port| shardcast(&serve_args(port, args), dir)))
+    }
+
+    /// The same with a configuration file.
+    pub(crate) fn start_configured(tools: &[Tool], config: &str, args: &[&str]) -> Option<Self> {
+        (is_shardcast_tested() && tools::found(tools)).then(|| {
+            Self::listening(|dir, port| {
+                let file = dir.file("shardcast.toml");
+                fs::write(&file, config).expect("the test's directory is writable");
+                let file = file.to_string_lossy().into_owned();
+                shardcast(&serve_args(port, &[&["--config", &file], args].concat()), dir)
+            })
+        })
     }
 
     fn listening(start: impl Fn(&Dir, u16) -> Process) -> Self {
@@ -106,6 +119,14 @@ impl World {
         let mut decoder = Process::start(&self.dir, "decoder", &mut command);
         decoder.succeed(SOON);
         assert_eq!(decoder.stderr(), "", "the decoder complains");
+    }
+
+    /// Decodes a stream until it is stopped, and ends at the first error.
+    pub(crate) fn decode(&self, ffmpeg: &Path, stream: &str) -> Process {
+        let mut command = Command::new(ffmpeg);
+        command.args(["-v", "error", "-nostdin", "-xerror", "-i", &self.url(stream)]);
+        command.args(["-enc_time_base:v", "1/1000", "-f", "null", "-"]);
+        Process::start(&self.dir, "decoder", &mut command)
     }
 
     /// What ffprobe tells of a stream, one `name=value` per line.

@@ -1,17 +1,22 @@
 //! `[[app]]`: applications and how their streams behave.
 
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use shardcast::id::StreamKey;
+use shardcast::limits::FILLER_BYTES_MAX;
 use shardcast::protocol::Merge;
-use shardcast::stream::{Absent, AppSpec, Conflict, GopCache};
+use shardcast::protocol::rtmp::frames_of_flv;
+use shardcast::stream::{Absent, AppSpec, Conflict, Filler, GopCache};
 use toml::de::DeValue;
 
 use super::reader::Section;
 use super::units::{bytes, count, duration, parse_duration, shown, text};
 
 /// The applications; without any, the template `*` with its defaults: every application exists.
-pub(super) fn read_apps(sections: Vec<Section<'_>>) -> Vec<AppSpec> {
+pub(super) fn read_apps(sections: Vec<Section<'_>>, base: &Path) -> Vec<AppSpec> {
     let mut apps: Vec<AppSpec> = Vec::new();
     for mut section in sections {
         let name = section.take("name", app_name);
@@ -21,7 +26,7 @@ pub(super) fn read_apps(sections: Vec<Section<'_>>) -> Vec<AppSpec> {
         if name.is_some_and(|name| apps.iter().any(|app| &*app.name == name)) {
             section.wrong("name", "is there twice: give each application once");
         }
-        apps.push(read_app(AppSpec::new(name.unwrap_or("*")), section));
+        apps.push(read_app(AppSpec::new(name.unwrap_or("*")), section, base));
     }
     if apps.is_empty() {
         apps.push(AppSpec::new("*"));
@@ -29,7 +34,7 @@ pub(super) fn read_apps(sections: Vec<Section<'_>>) -> Vec<AppSpec> {
     apps
 }
 
-fn read_app(mut app: AppSpec, mut section: Section<'_>) -> AppSpec {
+fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec {
     match section.take("gop_cache", |value| Ok(value.as_bool())).flatten() {
         Some(true) => {}
         Some(false) => app.gop_cache = GopCache::OFF,
@@ -46,10 +51,27 @@ fn read_app(mut app: AppSpec, mut section: Section<'_>) -> AppSpec {
     }
     set(&mut app.merge, section.take("merge", merge));
     set(&mut app.republish_grace, section.take("republish_grace", duration(Duration::ZERO..=TEN_MINUTES)));
+    app.filler = section.take("filler", |value| read_filler(&base.join(text(value)?)));
+    if app.filler.is_some() && app.republish_grace.is_zero() {
+        section.wrong("filler", "is shown within republish_grace, which is 0s: give it some time");
+    }
     set(&mut app.absent, section.take("absent", absent));
     set(&mut app.conflict, section.take("conflict", conflict));
+    set(&mut app.stall_after, section.take("stall_after", duration(Duration::from_millis(100)..=TEN_MINUTES)));
+    set(&mut app.return_after, section.take("return_after", return_after));
     section.finish();
     app
+}
+
+fn read_filler(path: &Path) -> Result<Filler, String> {
+    let wrong = |what: &dyn Display| format!("cannot be used: {}: {what}", path.display());
+    let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();
+    if size > FILLER_BYTES_MAX as u64 {
+        return Err(wrong(&format_args!("it has more than {FILLER_BYTES_MAX} bytes")));
+    }
+    let bytes = fs::read(path).map_err(|error| wrong(&error))?;
+    let frames = frames_of_flv(bytes.into()).map_err(|reason| wrong(&reason))?;
+    Filler::new(frames).map_err(|reason| wrong(&reason))
 }
 
 fn read_gop_cache(cache: &mut GopCache, mut section: Section<'_>) {
@@ -100,7 +122,19 @@ fn conflict(value: &DeValue<'_>) -> Result<Conflict, String> {
     match value.as_str() {
         Some("refuse") => Ok(Conflict::Refuse),
         Some("take-over") => Ok(Conflict::TakeOver),
-        _ => Err(format!("must be \"refuse\" or \"take-over\", not {}", shown(value))),
+        Some("backup") => Ok(Conflict::Backup),
+        _ => Err(format!("must be \"refuse\", \"take-over\" or \"backup\", not {}", shown(value))),
+    }
+}
+
+fn return_after(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    match value.as_str() {
+        Some("never") => Ok(None),
+        text => text
+            .and_then(parse_duration)
+            .filter(|time| *time <= TEN_MINUTES)
+            .map(Some)
+            .ok_or_else(|| format!("must be \"never\" or a time from \"0s\" to \"10m\", not {}", shown(value))),
     }
 }
 

@@ -257,7 +257,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     let rtmp = listen.take("rtmp", list(listen::address));
     listen.finish();
     let limits = limits::read_limits(root.section("limits"));
-    let apps = apps::read_apps(root.sections("app"));
+    let apps = apps::read_apps(root.sections("app"), base);
     let access = access::read_access(root.section("auth"), base, &mut warnings);
     root.finish();
     ServerConfig {

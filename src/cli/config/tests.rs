@@ -51,15 +51,16 @@ fn the_lines_of_the_example_that_are_commented_out_are_valid_but_for_their_files
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).unwrap_or(line))
         .collect();
     let problems = load(&uncommented.join("\n")).unwrap_err();
-    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert_eq!(problems.len(), 3, "{problems:?}");
     assert!(
-        problems[0].contains("auth.user[1].password_file cannot be read: /nowhere/studio.password: "),
+        problems[1].contains("auth.user[1].password_file cannot be read: /nowhere/studio.password: "),
         "{problems:?}"
     );
     assert!(
-        problems[1].contains("auth.token_key[1].secret_file cannot be read: /nowhere/web.secret: "),
+        problems[2].contains("auth.token_key[1].secret_file cannot be read: /nowhere/web.secret: "),
         "{problems:?}"
     );
+    assert!(problems[0].contains("app[1].filler cannot be used: /nowhere/slate.flv: "), "{problems:?}");
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn each_error_names_its_key_and_says_what_is_allowed() {
         ("[[app]]\nname = \"a\"\nabsent = \"wait\"", "line 3: app[1].absent must be \"refuse\" or \"wait 10s\""),
         (
             "[[app]]\nname = \"a\"\nconflict = \"fight\"",
-            "line 3: app[1].conflict must be \"refuse\" or \"take-over\", not \"fight\"",
+            "line 3: app[1].conflict must be \"refuse\", \"take-over\" or \"backup\", not \"fight\"",
         ),
         ("[auth]\nopen = 1", "line 2: auth.open must be true or false, not 1"),
         (
@@ -231,14 +232,23 @@ fn the_command_line_stands_above_the_file() {
 #[test]
 fn an_application_says_how_its_streams_behave() {
     let text = "[[app]]\nname = \"live\"\ngop_cache = false\nmax_age = \"1s\"\nmax_bytes = \"1MiB\"\nevict_window = \"5s\"\n\
-                merge = \"50ms\"\nrepublish_grace = \"10s\"\nabsent = \"wait 2m\"\nconflict = \"take-over\"";
+                merge = \"50ms\"\nrepublish_grace = \"10s\"\nabsent = \"wait 2m\"\nconflict = \"backup\"\n\
+                stall_after = \"700ms\"\nreturn_after = \"never\"";
     let app = load(text).unwrap().apps.remove(0);
     assert_eq!((&*app.name, app.gop_cache), ("live", GopCache::OFF));
     assert_eq!((app.lag.max_age, app.lag.max_bytes), (Duration::from_secs(1), 1 << 20));
     assert_eq!((app.lag.evict_window, app.lag.evict_lost), (Duration::from_secs(5), Duration::from_secs(5)));
     assert_eq!(app.merge, Merge::Window(Duration::from_millis(50)));
     assert_eq!(app.republish_grace, Duration::from_secs(10));
-    assert_eq!((app.absent, app.conflict), (Absent::Wait(Duration::from_secs(120)), Conflict::TakeOver));
+    assert_eq!((app.absent, app.conflict), (Absent::Wait(Duration::from_secs(120)), Conflict::Backup));
+    assert_eq!((app.stall_after, app.return_after), (Duration::from_millis(700), None));
+}
+
+#[test]
+fn a_filler_that_cannot_be_shown_is_refused_with_its_file() {
+    let problems = load("[[app]]\nname = \"live\"\nfiller = \"/nowhere/slate.flv\"").unwrap_err();
+    let expected = "line 3: app[1].filler cannot be used: /nowhere/slate.flv: ";
+    assert!(problems[0].starts_with(expected), "{problems:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! ```text
 //! {"v":1,"get":"stats"}                        {"v":1,"stats":{…}}, see `model.rs`
 //! {"v":1,"kick":{"stream":"live/demo"}}        {"v":1,"kicked":true}; false if nobody published it
+//! {"v":1,"switch":{"stream":"live/demo"}}      {"v":1,"switched":"17"}: the connection of the backup that leads from its
+//!                                              next keyframe on; `"to":"17"` beside "stream" asks for that one
 //! anything else                                {"v":1,"error":"a sentence"}
 //! ```
 //!
@@ -32,7 +34,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use serde::Deserialize;
 use shardcast::Router;
 use shardcast::clock::{Clock, Instant};
-use shardcast::id::StreamKey;
+use shardcast::id::{ConnectionId, StreamKey};
+use shardcast::reason::Reason;
 
 use model::{Reply, VERSION};
 use place::Place;
@@ -223,16 +226,31 @@ impl Desk {
             Request { v, .. } if v != VERSION => {
                 Reply::error(&format!("this server speaks version {VERSION} of the protocol, not {v}"))
             }
-            Request { get: Some(what), kick: None, .. } if what == "stats" => self.stats(client),
-            Request { get: Some(what), kick: None, .. } => {
+            Request { get: Some(what), kick: None, switch: None, .. } if what == "stats" => self.stats(client),
+            Request { get: Some(what), kick: None, switch: None, .. } => {
                 Reply::error(&format!("there is no {what:?} to get; there is \"stats\""))
             }
-            Request { get: None, kick: Some(kick), .. } => match StreamKey::parse(&kick.stream) {
+            Request { get: None, kick: Some(kick), switch: None, .. } => match stream_key(&kick.stream) {
                 Ok(key) => Reply { kicked: Some(self.router.kick_publisher(&key)), ..Reply::empty() },
-                Err(error) => Reply::error(&format!("{:?} is no name of a stream: {error}", kick.stream)),
+                Err(sentence) => Reply::error(&sentence),
             },
-            Request { .. } => Reply::error("a request has one of \"get\" and \"kick\""),
+            Request { get: None, kick: None, switch: Some(switch), .. } => match self.switch(&switch) {
+                Ok(to) => Reply { switched: Some(to.to_string()), ..Reply::empty() },
+                Err(sentence) => Reply::error(&sentence),
+            },
+            Request { .. } => Reply::error("a request has one of \"get\", \"kick\" and \"switch\""),
         }
+    }
+
+    fn switch(&self, switch: &Switch) -> Result<ConnectionId, String> {
+        let stream = &switch.stream;
+        let to = switch.to.as_ref().map(|to| to.parse().map(ConnectionId));
+        let to = to.transpose().map_err(|_| "\"to\" is the number of a connection".to_owned())?;
+        self.router.switch_publisher(&stream_key(stream)?, to).map_err(|reason| match reason {
+            Reason::NotFound => format!("nobody like that stands by for {stream}"),
+            Reason::Stalled => format!("who stands by for {stream} has sent nothing that it could go on with"),
+            other => format!("{stream} goes on as it was: {other}"),
+        })
     }
 
     /// What is taken from the shards is counted for everybody who asks, so that nobody takes it away from another.
@@ -244,6 +262,10 @@ impl Desk {
         let stats = asking.window.tell(&self.router, &shards, &streams, self.clock.instant());
         Reply { stats: Some(stats), ..Reply::empty() }
     }
+}
+
+fn stream_key(name: &str) -> Result<StreamKey, String> {
+    StreamKey::parse(name).map_err(|error| format!("{name:?} is no name of a stream: {error}"))
 }
 
 /// Why there is no line.
@@ -311,12 +333,21 @@ struct Request {
     v: u32,
     get: Option<String>,
     kick: Option<Kick>,
+    switch: Option<Switch>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kick {
     stream: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    stream: String,
+    /// A connection, as in the statistics.
+    to: Option<String>,
 }
 
 /// Programs that may ask at the same time.

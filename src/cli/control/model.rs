@@ -13,13 +13,16 @@ pub(crate) struct Reply {
     pub(crate) error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kicked: Option<bool>,
+    /// The connection of the publisher that the stream goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) switched: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stats: Option<Stats>,
 }
 
 impl Reply {
     pub(crate) const fn empty() -> Self {
-        Self { v: VERSION, error: None, kicked: None, stats: None }
+        Self { v: VERSION, error: None, kicked: None, switched: None, stats: None }
     }
 
     pub(crate) fn error(sentence: &str) -> Self {

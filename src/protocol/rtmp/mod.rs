@@ -27,6 +27,7 @@ pub mod message;
 
 mod address;
 mod command;
+mod flv;
 mod gather;
 mod packetizer;
 mod publish;
@@ -36,6 +37,8 @@ mod track;
 
 #[cfg(test)]
 mod tests;
+
+pub use flv::frames_of_flv;
 
 use super::{Packetizer, Protocol, Session, SessionContext};
 

@@ -7,7 +7,7 @@ use super::session::Turn;
 use super::tag::{self, Packet, PacketKind, Packets};
 use super::track;
 use crate::limits::{Limit, TRACKS_MAX};
-use crate::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timeline, Timestamp, TrackId, WireTimestamp};
+use crate::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timestamp, TrackId, WireClock, WireTimestamp};
 use crate::protocol::{Description, Output, StreamHandle};
 use crate::reason::{Label, Reason};
 
@@ -24,9 +24,7 @@ const ENCODER_BYTES_MAX: usize = 255;
 pub(super) struct Publishing {
     handle: StreamHandle,
     /// Driven by coded frames alone: configuration and data come with timestamps of 0 from many encoders.
-    line: Timeline,
-    /// Whether a coded frame came.
-    began: bool,
+    clock: WireClock,
     /// In order of appearance; at most TRACKS_MAX, each with another id.
     tracks: Vec<Track>,
 }
@@ -36,15 +34,13 @@ struct Track {
     media: Media,
     wire: u8,
     id: TrackId,
-    /// Decoding time never falls below this.
-    last: Option<Timestamp>,
     /// The first byte of its legacy audio tags, once it was told.
     sound: Option<u8>,
 }
 
 impl Publishing {
     pub(super) fn new(handle: StreamHandle) -> Self {
-        Self { handle, line: Timeline::default(), began: false, tracks: Vec::new() }
+        Self { handle, clock: WireClock::default(), tracks: Vec::new() }
     }
 
     /// An audio or video message.
@@ -98,19 +94,16 @@ impl Publishing {
             }
             PacketKind::Audio => FrameKind::Audio,
         };
-        self.began = true;
         let first = placed.is_none();
-        let WireTimestamp { at, jumped } = *placed.get_or_insert_with(|| self.line.place(timestamp));
-        if first && jumped {
-            turn.output(Output::Jumped(self.handle));
-            flags = flags.union(FrameFlags::DISCONTINUITY);
+        let WireTimestamp { at, wrapped } = *placed.get_or_insert_with(|| self.clock.advance(timestamp));
+        if first && wrapped {
+            turn.output(Output::Wrapped(self.handle));
         }
         let offset = Timestamp::from_millis(packet.composition_ms.into()) + Timestamp(packet.offset_ns.into());
-        let dts = self.rise(index, at);
         let frame = Frame {
             payload: packet.payload,
             pts: at + offset,
-            dts,
+            dts: at,
             origin: turn.now.mono,
             track: self.id(index),
             kind,
@@ -194,8 +187,7 @@ impl Publishing {
         if rest.is_empty() { Ok(()) } else { Err(malformed) }
     }
 
-    /// A frame that does not drive the timeline: it stands where its timestamp says if that is near, and never
-    /// ahead of the coded frames, whose time must not be held up by it.
+    /// A frame that does not drive the clock.
     fn undriven(
         &mut self,
         turn: &mut Turn<'_>,
@@ -205,22 +197,11 @@ impl Publishing {
         timestamp: u32,
         payload: Bytes,
     ) {
-        let last = self.tracks.get(index).and_then(|track| track.last);
-        let end = self.line.end();
-        let placed = self.line.clone().place(timestamp);
-        let at = match (self.began, placed.jumped) {
-            (false, _) => Timestamp::ZERO,
-            (true, false) => placed.at.min(end),
-            // The first frame of a track may be so much older than the others.
-            (true, true) => {
-                last.unwrap_or_else(|| Timestamp::ZERO.max(end - Timestamp::from_millis(Timeline::BACK_MS)))
-            }
-        };
-        let dts = self.rise(index, at);
+        let at = self.clock.at(timestamp);
         let frame = Frame {
             payload,
-            pts: dts,
-            dts,
+            pts: at,
+            dts: at,
             origin: turn.now.mono,
             track: self.id(index),
             kind,
@@ -240,13 +221,6 @@ impl Publishing {
         }
     }
 
-    fn rise(&mut self, index: usize, at: Timestamp) -> Timestamp {
-        let Some(track) = self.tracks.get_mut(index) else { return at };
-        let dts = track.last.map_or(at, |last| at.max(last));
-        track.last = Some(dts);
-        dts
-    }
-
     fn id(&self, index: usize) -> TrackId {
         self.tracks.get(index).map_or(TrackId::METADATA, |track| track.id)
     }
@@ -262,7 +236,7 @@ impl Publishing {
             .filter(free)
             .or_else(|| (3..last).rev().map(TrackId).find(free))
             .ok_or(Reason::Limit(Limit::Tracks))?;
-        self.tracks.push(Track { media, wire, id, last: None, sound: None });
+        self.tracks.push(Track { media, wire, id, sound: None });
         Ok(self.tracks.len() - 1)
     }
 }

@@ -63,7 +63,11 @@ pub(super) struct Turn<'a> {
     outputs: &'a mut VecDeque<Output>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub(super) const fn new(now: Now, at: u64, bounds: &'a Bounds, outputs: &'a mut VecDeque<Output>) -> Self {
+        Self { now, at, bounds, outputs }
+    }
+
     pub(super) fn output(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
@@ -207,6 +211,11 @@ impl Session for RtmpSession {
             Phase::Open(connection) => connection.next_farewell(),
             Phase::Handshake(_) => None,
         }
+    }
+
+    /// RTMP has no word for it.
+    fn can_ask_for_keyframes(&self) -> bool {
+        false
     }
 }
 

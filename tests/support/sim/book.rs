@@ -1,7 +1,7 @@
 //! The book of a run: what publishers sent, what was placed in the logs of their homes, which facts were told, and
 //! what was wrong. The router writes into it through an [`Observer`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use shardcast::extension::Observer;
 use shardcast::fact::{Fact, FactKind};
 use shardcast::id::{ConnectionId, StreamKey};
-use shardcast::media::{Frame, FrameKind};
+use shardcast::media::{Frame, FrameFlags, FrameKind};
 use shardcast::reason::Reason;
 
 use super::auth::principal;
@@ -20,6 +20,7 @@ pub type BookRef = Arc<Mutex<Book>>;
 #[derive(Default)]
 pub struct Book {
     pub publishers: Vec<Publisher>,
+    pub lives: Vec<Life>,
     pub troubles: Vec<String>,
     pub facts: BTreeMap<&'static str, u64>,
     /// Ends by reason.
@@ -34,7 +35,11 @@ pub struct Book {
     /// Which publisher speaks when this peer, or this host's publisher, publishes this name.
     expected: HashMap<(Source, StreamKey), u32>,
     connections: BTreeMap<ConnectionId, u32>,
+    /// The life that each generation is.
     publishes: BTreeMap<u64, (ConnectionId, Option<u32>)>,
+    standbys: BTreeSet<(ConnectionId, StreamKey)>,
+    /// Nobody has a reason to be sent away.
+    pub steadfast: bool,
     plays: BTreeMap<(ConnectionId, StreamKey), i64>,
 }
 
@@ -45,15 +50,30 @@ pub enum Source {
     Host(ConnectionId),
 }
 
-/// One life of a publisher.
+/// A publisher: it may lead more than once.
 pub struct Publisher {
     pub key: StreamKey,
-    /// From the fact of its start.
-    pub generation: Option<u64>,
-    pub home: Option<u16>,
-    pub ended: Option<Reason>,
     pub sent: Vec<Sent>,
+    /// The times that it led.
+    pub lives: Vec<u32>,
+    /// It stood by: what it had sent before the keyframe that it leads with is for nobody.
+    stood_by: bool,
+}
+
+/// One life of a stream: a time in which one publisher leads.
+pub struct Life {
+    pub key: StreamKey,
+    pub publisher: u32,
+    /// From the fact of its start.
+    pub generation: u64,
+    pub began: u64,
+    pub home: u16,
+    pub ended: Option<Reason>,
     pub placed: Vec<Placed>,
+    /// It begins in the midst of what was sent.
+    joins: bool,
+    /// How far behind its capture the last frame of each audio and video track stands, since a discontinuity.
+    late: BTreeMap<u8, (i64, i64)>,
     at: HashMap<u32, usize>,
 }
 
@@ -62,6 +82,9 @@ pub struct Publisher {
 pub struct Sent {
     pub track: u8,
     pub kind: FrameKind,
+    /// When it was captured, by a clock that is right, in ns, and by how much the encoder's was set until then; `None`
+    /// if its timestamps do not go by that.
+    pub captured: Option<(i64, i64)>,
 }
 
 /// A frame as it went into the log of its home.
@@ -74,7 +97,7 @@ pub struct Placed {
     pub pts: i64,
 }
 
-impl Publisher {
+impl Life {
     /// Where in the home's log a frame stands, counted from the publisher's first.
     pub fn position(&self, seq: u32) -> Option<usize> {
         self.at.get(&seq).copied()
@@ -92,15 +115,7 @@ impl Book {
     }
 
     pub fn publisher(&mut self, key: &StreamKey) -> u32 {
-        self.publishers.push(Publisher {
-            key: key.clone(),
-            generation: None,
-            home: None,
-            ended: None,
-            sent: Vec::new(),
-            placed: Vec::new(),
-            at: HashMap::new(),
-        });
+        self.publishers.push(Publisher { key: key.clone(), sent: Vec::new(), lives: Vec::new(), stood_by: false });
         u32::try_from(self.publishers.len() - 1).expect("few publishers")
     }
 
@@ -128,32 +143,78 @@ impl Book {
         let connections = self.connections.keys().map(|id| format!("connection {id:x?}"));
         let publishes = self.publishes.iter().map(|(generation, who)| format!("publish {generation} of {who:x?}"));
         let plays = self.plays.iter().filter(|(_, count)| **count != 0);
-        connections.chain(publishes).chain(plays.map(|(play, count)| format!("{count} plays of {play:x?}"))).collect()
+        let standbys = self.standbys.iter().map(|standby| format!("standby {standby:x?}"));
+        let plays = plays.map(|(play, count)| format!("{count} plays of {play:x?}"));
+        connections.chain(publishes).chain(standbys).chain(plays).collect()
+    }
+
+    /// In which life of the stream a frame was placed that shows itself to be no older: some configuration is placed in
+    /// several.
+    pub fn life_of(&self, tag: Tag, shows: impl Fn(&Placed) -> bool) -> Option<u32> {
+        let lives = &self.publishers[tag.publisher as usize].lives;
+        let placed = |life: &u32| {
+            let life = &self.lives[*life as usize];
+            life.position(tag.seq).is_some_and(|at| shows(&life.placed[at]))
+        };
+        lives.iter().copied().rfind(placed)
+    }
+
+    /// In how many lives a frame was placed.
+    pub fn lives_with(&self, tag: Tag) -> usize {
+        let lives = &self.publishers[tag.publisher as usize].lives;
+        lives.iter().filter(|life| self.lives[**life as usize].position(tag.seq).is_some()).count()
     }
 
     fn placed(&mut self, key: &StreamKey, frame: &Frame) {
         let Some(tag) = Tag::read(&frame.payload) else {
             return self.trouble(format!("{key}: a frame was placed that nobody made"));
         };
-        let publisher = &mut self.publishers[tag.publisher as usize];
+        let publisher = &self.publishers[tag.publisher as usize];
         let name = tag.publisher;
         if publisher.key != *key || (frame.track.0, frame.kind) != (tag.track, tag.kind) {
             return self.trouble(format!("{key}: frame {tag:?} was placed as {:?}", (frame.track, frame.kind)));
         }
-        let next = publisher.placed.last().map_or(0, |last| last.seq + 1);
-        if tag.seq < next {
+        let Some(number) = publisher.lives.last().copied() else {
+            return self.trouble(format!("{key}: frame {tag:?} was placed before its publisher led"));
+        };
+        let life = &self.lives[number as usize];
+        let begun = !life.joins || life.placed.iter().any(|f| f.kind != FrameKind::Config);
+        let next = life.placed.last().map_or(0, |last| last.seq + 1);
+        if begun && tag.seq < next {
             return self.trouble(format!("{key}: frame {} of publisher {name} placed after {next}", tag.seq));
         }
-        for seq in next..tag.seq {
+        let from = if begun { next } else { tag.seq };
+        if !begun && tag.kind == FrameKind::Delta {
+            return self
+                .trouble(format!("{key}: publisher {name} leads with frame {}, which is no keyframe", tag.seq));
+        }
+        for seq in from..tag.seq {
             let left_out = publisher.sent[seq as usize];
-            let keyed = publisher.placed.iter().any(|f| f.track == left_out.track && f.kind == FrameKind::Key);
+            let keyed = life.placed.iter().any(|f| f.track == left_out.track && f.kind == FrameKind::Key);
             if left_out.kind != FrameKind::Delta || keyed {
                 return self.trouble(format!("{key}: frame {seq} of publisher {name} was lost before its log"));
             }
         }
+        let captured = publisher.sent[tag.seq as usize].captured;
+        let publisher = &mut self.lives[number as usize];
         let last = publisher.placed.iter().rev().find(|f| f.track == tag.track);
         if last.is_some_and(|last| last.dts > frame.dts.0) {
             return self.trouble(format!("{key}: dts of track {} fell in the home's log at {tag:?}", tag.track));
+        }
+        if let Some((captured, set)) = captured
+            && matches!(frame.kind, FrameKind::Key | FrameKind::Delta | FrameKind::Audio)
+        {
+            if frame.flags.contains(FrameFlags::DISCONTINUITY) {
+                publisher.late.clear();
+            }
+            let late = frame.dts.0 - captured;
+            publisher.late.insert(tag.track, (set, late));
+            // Until a track comes with the clock as it was set, its last frame tells nothing.
+            let others = publisher.late.values().filter(|(then, _)| *then == set);
+            let off = others.map(|(_, other)| other.abs_diff(late)).max().unwrap_or(0);
+            if off > HELD_MOST {
+                return self.trouble(format!("{key}: track {} is {off} ns off the others at {tag:?}", tag.track));
+            }
         }
         publisher.at.insert(tag.seq, publisher.placed.len());
         publisher.placed.push(Placed {
@@ -197,6 +258,9 @@ impl Book {
                     self.trouble(format!("connection {id:?} closed without having been opened, or twice"));
                 }
             }
+            (FactKind::Standby, Some(id)) => self.stands_by(fact, id),
+            (FactKind::StandbyEnd, Some(id)) => self.stands_by_no_more(fact, id),
+            (FactKind::Switch, Some(id)) if fact.reason.is_some() => self.stands_by_no_more(fact, id),
             (FactKind::PublishStart, Some(id)) => self.publish_started(fact, id),
             (FactKind::PublishEnd, Some(_)) => self.publish_ended(fact),
             (FactKind::PlayStart | FactKind::PlayEnd, Some(id)) => {
@@ -213,39 +277,77 @@ impl Book {
         }
     }
 
-    fn publish_started(&mut self, fact: &Fact, id: ConnectionId) {
-        let (Some(key), Some(generation)) = (&fact.stream, fact.generation) else { return };
+    fn stands_by(&mut self, fact: &Fact, id: ConnectionId) {
+        let Some(key) = &fact.stream else { return };
+        if let Some(publisher) = self.whose(fact, id) {
+            self.publishers[publisher as usize].stood_by = true;
+        }
+        if !self.standbys.insert((id, key.clone())) {
+            self.trouble(format!("{key}: {id:?} stands by twice"));
+        }
+    }
+
+    fn stands_by_no_more(&mut self, fact: &Fact, id: ConnectionId) {
+        let Some(key) = &fact.stream else { return };
+        if !self.standbys.remove(&(id, key.clone())) {
+            self.trouble(format!("{key}: {id:?} stood by no more, or never"));
+        }
+    }
+
+    fn whose(&self, fact: &Fact, id: ConnectionId) -> Option<u32> {
         let peer = fact.who.as_ref().and_then(|who| who.peer);
         let source = peer.map_or(Source::Host(id), Source::Peer);
-        let publisher = self.expected.get(&(source, key.clone())).copied();
-        if let Some(publisher) = publisher {
-            let publisher = &mut self.publishers[publisher as usize];
-            publisher.generation = Some(generation.0);
-            publisher.home = Some(fact.shard.0);
+        self.expected.get(&(source, fact.stream.clone()?)).copied()
+    }
+
+    fn publish_started(&mut self, fact: &Fact, id: ConnectionId) {
+        let (Some(key), Some(generation)) = (&fact.stream, fact.generation) else { return };
+        let mut life = None;
+        if let Some(number) = self.whose(fact, id) {
+            let new = u32::try_from(self.lives.len()).expect("few lives");
+            life = Some(new);
+            let publisher = &mut self.publishers[number as usize];
+            publisher.lives.push(new);
+            self.lives.push(Life {
+                key: key.clone(),
+                publisher: number,
+                generation: generation.0,
+                began: self.now,
+                home: fact.shard.0,
+                ended: None,
+                placed: Vec::new(),
+                joins: publisher.stood_by,
+                late: BTreeMap::new(),
+                at: HashMap::new(),
+            });
         } else {
             self.trouble(format!("{key}: a publish started that nobody asked for: {id:?}"));
         }
-        if self.publishes.insert(generation.0, (id, publisher)).is_some() {
+        if self.publishes.insert(generation.0, (id, life)).is_some() {
             self.trouble(format!("{key}: life {} started twice", generation.0));
         }
     }
 
     fn publish_ended(&mut self, fact: &Fact) {
         let Some(generation) = fact.generation else { return };
-        let Some((_, publisher)) = self.publishes.remove(&generation.0) else {
+        let Some((_, life)) = self.publishes.remove(&generation.0) else {
             return self.trouble(format!("life {} ended twice, or never started", generation.0));
         };
-        let Some(number) = publisher else { return };
-        let key = self.publishers[number as usize].key.clone();
-        let ousted = self.publishers.iter().any(|p| p.key == key && p.generation > Some(generation.0));
-        let publisher = &mut self.publishers[number as usize];
-        publisher.ended = fact.reason;
+        let Some(life) = life else { return };
+        let key = self.lives[life as usize].key.clone();
+        let ousted = self.lives.iter().any(|p| p.key == key && p.generation > generation.0);
+        let life = &mut self.lives[life as usize];
+        life.ended = fact.reason;
         // Who ends in order has all of it placed, but for deltas that nobody could decode, unless another had taken
         // the name already.
-        let placed = publisher.placed.last().map_or(0, |last| last.seq as usize + 1);
-        let lost = publisher.sent[placed..].iter().any(|sent| sent.kind != FrameKind::Delta);
+        let number = life.publisher;
+        let placed = life.placed.last().map_or(0, |last| last.seq as usize + 1);
+        let sent = &self.publishers[number as usize].sent;
+        // One without pictures, which stood by, leads with what it sends from then on: that may be nothing.
+        let silent = life.joins && life.placed.iter().all(|frame| frame.kind == FrameKind::Config);
+        let lost = !silent && sent[placed..].iter().any(|sent| sent.kind != FrameKind::Delta);
         if fact.reason == Some(Reason::Ended) && lost && !ousted {
-            let sent = publisher.sent.len();
+            let sent = sent.len();
             self.trouble(format!("publisher {number} ended in order, but only {placed} of {sent} were placed"));
         }
     }
@@ -267,3 +369,6 @@ impl Observer for Scribe {
         self.0.lock().placed(key, frame);
     }
 }
+
+/// While a frame is held its track is off the others, by the most that is held, in ns, and a picture's duration.
+const HELD_MOST: u64 = shardcast::stream::BACK_MAX.unsigned_abs() + 50_000_000;

@@ -10,6 +10,9 @@ use super::book::{BookRef, Sent};
 use super::payload::Tag;
 use super::rng::Rng;
 
+/// [`shardcast::stream::FOLLOW_WITHIN`].
+const FOLLOW_WITHIN: u64 = shardcast::stream::FOLLOW_WITHIN.cast_unsigned();
+
 pub struct Encoder {
     pub id: u32,
     pub key: StreamKey,
@@ -19,9 +22,24 @@ pub struct Encoder {
     seq: u32,
     began: u64,
     base: i64,
+    clock: EncoderClock,
+    /// By how much its clock was set since it began.
+    set: i64,
+    /// When it was last.
+    set_at: Option<u64>,
     /// Timestamps step back now and then.
     sloppy: bool,
     big: bool,
+}
+
+/// How the clock behind its timestamps runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncoderClock {
+    Steady,
+    /// It is set now and then: back to zero, by hours, by days, by less than a second.
+    Set,
+    /// That of one track is.
+    SetAlone,
 }
 
 struct Track {
@@ -33,6 +51,8 @@ struct Track {
     gop: u64,
     count: u64,
     version: u16,
+    /// By how much its own clock was set.
+    set: i64,
     owes_config: bool,
     owes_key: bool,
 }
@@ -53,6 +73,7 @@ pub struct Taste {
     pub big: bool,
     /// Where its clock starts.
     pub base: i64,
+    pub clock: EncoderClock,
 }
 
 impl Taste {
@@ -77,6 +98,7 @@ impl Encoder {
                     gop,
                     count: 0,
                     version: 0,
+                    set: 0,
                     owes_config: true,
                     owes_key: true,
                 });
@@ -101,6 +123,9 @@ impl Encoder {
             seq: 0,
             began: now,
             base: taste.base,
+            clock: taste.clock,
+            set: 0,
+            set_at: None,
             sloppy: taste.sloppy,
             big: taste.big,
         }
@@ -114,7 +139,18 @@ impl Encoder {
     /// The next frame, if it is due.
     pub fn next(&mut self, now: u64) -> Option<Frame> {
         let track = self.tracks.iter_mut().filter(|track| track.next_at <= now).min_by_key(|track| track.next_at)?;
-        let mut dts = self.base + i64::try_from(track.next_at - self.began).expect("a short life");
+        let captured = i64::try_from(track.next_at - self.began).expect("a short life");
+        // Twice within the time in which steps of several tracks are taken for one, nobody can tell which is which.
+        let again = self.set_at.is_none_or(|at| now - at > 2 * FOLLOW_WITHIN);
+        if self.clock != EncoderClock::Steady && again && self.rng.one_in(40) {
+            self.set_at = Some(now);
+            let shows = self.base + self.set + captured;
+            let hour = 3_600_000_000_000;
+            let by = self.rng.pick(&[-shows, hour, -hour, 24 * 24 * hour, -300_000_000, 20_000_000_000]);
+            let set = if self.clock == EncoderClock::Set { &mut self.set } else { &mut track.set };
+            *set += by;
+        }
+        let mut dts = self.base + self.set + track.set + captured;
         let media = track.codec.media();
         let kind = if track.owes_config {
             track.owes_config = false;
@@ -156,7 +192,14 @@ impl Encoder {
         };
         let tag = Tag { publisher: self.id, seq: self.seq, track: track.id.0, kind, version: track.version };
         self.seq += 1;
-        self.book.lock().sent(self.id, Sent { track: track.id.0, kind });
+        self.book.lock().sent(
+            self.id,
+            Sent {
+                track: track.id.0,
+                kind,
+                captured: (self.clock != EncoderClock::SetAlone && !self.sloppy).then_some((captured, self.set)),
+            },
+        );
         Some(Frame {
             payload: tag.payload(usize::try_from(len).expect("small")),
             pts: Timestamp(pts),

@@ -57,6 +57,7 @@ impl HostPublisher {
             key: encoder.key.clone(),
             credentials: None,
             connection,
+            backup: connection.0 % 4 == 3,
             frames,
             events: events_tx,
             reply: reply_tx,

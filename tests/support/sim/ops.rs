@@ -118,6 +118,16 @@ impl World {
                 let wall = self.clocks.wall.get();
                 self.clocks.wall.set(if self.rng.one_in(2) { wall + hour } else { wall - hour });
             }
+            Op::Switches => {
+                let key = self.any_key();
+                let (_, standbys) = self.cluster.shared.directory.seats(&key);
+                if !standbys.is_empty() {
+                    let seat = self.rng.pick(&standbys);
+                    let (reply, _) = bounded(1);
+                    let switch = Command::Switch(key, seat.connection, reply);
+                    let _ = self.cluster.seats[usize::from(seat.shard.0)].post.send(switch);
+                }
+            }
             Op::Reconfigures => {
                 // Other applications; the limits stay, since they are checked after every step.
                 let mut other = config(&mut self.rng);

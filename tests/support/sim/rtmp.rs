@@ -81,7 +81,7 @@ impl Tongue for RtmpTongue {
     }
 
     fn frame(&mut self, out: &mut BytesMut, frame: &Frame) {
-        let time = u32::try_from(frame.dts.as_millis()).expect("its clock starts at zero");
+        let time = u32::try_from(frame.dts.as_millis() & 0xFFFF_FFFF).expect("32 bits");
         let mut tag = Vec::with_capacity(5 + frame.payload.len());
         let config = frame.kind == FrameKind::Config;
         let (csid, kind) = if frame.codec.media() == Media::Video {
@@ -156,7 +156,7 @@ fn media(media: Media, timestamp: u32, mut tag: Bytes) -> Result<Heard, String> 
     }
     let head = tag.get_u8();
     let config = tag.get_u8() == 0;
-    // 32 bits wrap: what lies before zero is close to it.
+    // 32 bits wrap: the watcher knows where.
     let dts = Timestamp::from_millis(timestamp.cast_signed().into());
     let (codec, track, kind) = match (media, head) {
         (Media::Video, 0x17) if config => (Codec::H264, TrackId::VIDEO, FrameKind::Config),

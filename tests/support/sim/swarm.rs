@@ -8,7 +8,7 @@ use shardcast::protocol::Merge;
 use shardcast::shard::Config;
 use shardcast::stream::{Absent, AppSpec, Conflict, GopCache, LagPolicy};
 
-use super::encoder::Taste;
+use super::encoder::{EncoderClock, Taste};
 use super::net::NetFaults;
 use super::rng::Rng;
 
@@ -40,6 +40,8 @@ pub enum Op {
     ClockJumps,
     WallJumps,
     Reconfigures,
+    /// A publisher that stands by is chosen by command.
+    Switches,
 }
 
 /// Always possible, else nothing happens at all.
@@ -54,7 +56,7 @@ const BASIC: [Op; 8] = [
     Op::PeerLeaves,
 ];
 
-const RARE: [Op; 18] = [
+const RARE: [Op; 19] = [
     Op::SourceStarts,
     Op::PublisherEnds,
     Op::PublisherBreaks,
@@ -73,6 +75,7 @@ const RARE: [Op; 18] = [
     Op::ClockJumps,
     Op::WallJumps,
     Op::Reconfigures,
+    Op::Switches,
 ];
 
 #[derive(Debug)]
@@ -99,6 +102,8 @@ pub struct Swarm {
     pub drains: bool,
     /// Nobody has a reason to be behind: nothing may be left out.
     pub gapless: bool,
+    /// Publishers come, go, fall silent and are switched, and no viewer may be sent away for it.
+    pub steadfast: bool,
     pub pipe: (usize, usize),
 }
 
@@ -135,6 +140,7 @@ impl Swarm {
             big: rng.one_in(3),
             drains: rng.one_in(2),
             gapless: false,
+            steadfast: false,
             pipe: (rng.pick(&[2_000, 60_000, 400_000]), rng.pick(&[1_000, 8_000, 200_000])),
         }
     }
@@ -169,6 +175,33 @@ impl Swarm {
         }
     }
 
+    /// Publishers end, break, fall silent, stand by and return, and nobody who watches is sent away.
+    pub fn switches(rng: &mut Rng) -> Self {
+        let mut swarm = Self::joins(rng);
+        let mut config = (*swarm.config).clone();
+        let ms = Duration::from_millis;
+        let app = AppSpec::new("*")
+            // Longer than the run.
+            .republish_grace(ms(4_000))
+            .absent(Absent::Wait(ms(4_000)))
+            .conflict(rng.pick(&[Conflict::TakeOver, Conflict::Backup, Conflict::Backup, Conflict::Backup]))
+            .stall_after(ms(rng.pick(&[150, 400, 700])))
+            .return_after(rng.pick(&[None, Some(ms(0)), Some(ms(300))]));
+        config.apps = vec![Arc::new(app)];
+        swarm.ops.retain(|op| *op != Op::PeerLeaves);
+        let happens = [Op::PeerPublishes, Op::HostPublishes, Op::PublisherEnds, Op::PublisherBreaks, Op::Switches];
+        swarm.ops.extend(happens.iter().chain(&happens));
+        Self {
+            shards: rng.pick(&[1, 2, 3]),
+            length_ms: 3_000,
+            config: Arc::new(config),
+            flood: false,
+            gapless: false,
+            steadfast: true,
+            ..swarm
+        }
+    }
+
     pub fn taste(&self, rng: &mut Rng) -> Taste {
         let video = !rng.one_in(6);
         Taste {
@@ -182,7 +215,15 @@ impl Swarm {
             rate: if self.flood && rng.one_in(2) { rng.pick(&[4, if self.gapless { 4 } else { 20 }]) } else { 1 },
             sloppy: rng.one_in(5),
             big: self.big && rng.one_in(2),
-            base: rng.pick(&[0, 0, 7_000_000, 3_600_000_000_000]),
+            // The last lies just before 2^32 ms, where RTMP's timestamps wrap.
+            base: rng.pick(&[0, 0, 7_000_000, 3_600_000_000_000, 4_294_966_296_000_000]),
+            clock: rng.pick(&[
+                EncoderClock::Steady,
+                EncoderClock::Steady,
+                EncoderClock::Steady,
+                EncoderClock::Set,
+                EncoderClock::SetAlone,
+            ]),
         }
     }
 }
@@ -234,6 +275,8 @@ pub fn config(rng: &mut Rng) -> Config {
         .merge(merge)
         .republish_grace(ms(rng.pick(&[0, 0, 300, 2_000])))
         .absent(if rng.one_in(2) { Absent::Refuse } else { Absent::Wait(ms(rng.pick(&[300, 3_000]))) })
-        .conflict(if rng.one_in(2) { Conflict::Refuse } else { Conflict::TakeOver });
+        .conflict(rng.pick(&[Conflict::Refuse, Conflict::TakeOver, Conflict::Backup]))
+        .stall_after(ms(rng.pick(&[200, 700])))
+        .return_after(rng.pick(&[None, Some(ms(0)), Some(ms(500))]));
     Config { limits, apps: vec![Arc::new(app)], sample_every: rng.pick(&[0, 1, 3, 64]) }
 }

@@ -17,7 +17,7 @@ use shardcast::id::StreamKey;
 use shardcast::media::{Frame, FrameKind};
 use shardcast::reason::Reason;
 
-use super::book::{Book, BookRef, Placed, Publisher};
+use super::book::{Book, BookRef, Life, Placed};
 use super::payload::Tag;
 
 pub struct Watcher {
@@ -30,6 +30,7 @@ pub struct Watcher {
     carries_data: bool,
     /// It speaks RTMP: the first video and the first audio track, in milliseconds.
     rtmp: bool,
+    /// The life of the stream that it is in.
     publisher: Option<u32>,
     /// The last frame that came in order.
     last: Option<usize>,
@@ -45,6 +46,8 @@ pub struct Watcher {
     /// Those that had one before the gap.
     was_keyed: u32,
     last_dts: [i64; 16],
+    /// Configuration that was placed in several lives: the first frame behind it tells in which it is in force.
+    held: Vec<Seen>,
     pub frames: u64,
     pub gaps: u64,
     pub ended: Option<Reason>,
@@ -74,6 +77,15 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// A 32-bit time stands for many: the one that is nearest.
+    fn unwrapped_near(self, time: i64) -> Self {
+        const WRAP: i64 = (1 << 32) * 1_000_000;
+        let by = (time - self.dts + WRAP / 2).div_euclid(WRAP) * WRAP;
+        Self { dts: self.dts + by, pts: self.pts + by, ..self }
+    }
+}
+
 impl Watcher {
     pub fn new(book: &BookRef, name: String, key: &StreamKey, shard: u16) -> Self {
         Self {
@@ -94,6 +106,7 @@ impl Watcher {
             keyed: 0,
             was_keyed: 0,
             last_dts: [i64::MIN; 16],
+            held: Vec::new(),
             frames: 0,
             gaps: 0,
             ended: None,
@@ -122,6 +135,8 @@ impl Watcher {
     }
 
     pub fn gap(&mut self, frames: u64) {
+        let book = self.book.clone();
+        self.settle(&mut book.lock(), None);
         self.gap += frames;
         self.told += frames;
         self.gaps += 1;
@@ -136,6 +151,10 @@ impl Watcher {
     pub fn end(&mut self, reason: Reason) {
         self.book.lock().trace(|| format!("{}: end, {reason:?}, after {} frames", self.name, self.frames));
         self.ended = Some(reason);
+        let mut book = self.book.lock();
+        if book.steadfast && reason != Reason::Ended {
+            book.trouble(format!("{}: sent away, {reason:?}", self.name));
+        }
     }
 
     pub fn frame(&mut self, seen: Seen) {
@@ -146,19 +165,52 @@ impl Watcher {
             None => format!("{}: {seen:?}", self.name),
         });
         self.frames += 1;
-        if let Err(what) = self.check(&book, seen) {
+        let several = seen.tag.is_some_and(|tag| book.lives_with(tag) > 1);
+        if seen.kind == FrameKind::Config && (several || !self.held.is_empty()) {
+            self.held.push(seen);
+            return;
+        }
+        let life = seen.tag.and_then(|tag| book.life_of(tag, self.shows(seen)));
+        self.settle(&mut book, life);
+        self.judge(&mut book, seen, None);
+    }
+
+    /// Judges what was held, which is in no later life than the frame behind it.
+    fn settle(&mut self, book: &mut Book, newest: Option<u32>) {
+        for seen in std::mem::take(&mut self.held) {
+            self.judge(book, seen, newest);
+        }
+    }
+
+    fn judge(&mut self, book: &mut Book, seen: Seen, newest: Option<u32>) {
+        if let Err(what) = self.check(book, seen, newest) {
             book.trouble(format!("{} ({}): {what}", self.name, self.key));
+        }
+    }
+
+    /// Configuration is given again at a start, with the time of that.
+    fn shows(&self, seen: Seen) -> impl Fn(&Placed) -> bool + use<> {
+        let rtmp = self.rtmp;
+        move |placed| {
+            let seen = if rtmp { seen.unwrapped_near(placed.dts) } else { seen };
+            placed.dts <= seen.dts + if rtmp { 1_000_000 } else { 0 }
         }
     }
 
     /// Whether it has everything that is in the log of the publisher's home.
     pub fn is_at_the_edge(&self, book: &Book, live: u32) -> Result<(), String> {
-        let publisher = &book.publishers[live as usize];
+        let publisher = &book.lives[live as usize];
         if self.publisher != Some(live) {
-            return Err(format!("{} still has nothing of publisher {live}", self.name));
+            return Err(format!("{} still has nothing of life {live}", self.name));
         }
         let from = self.last.map_or(0, |last| last + 1);
-        let missing = publisher.placed[from..].iter().filter(|frame| self.must_get(frame)).count();
+        let is_held = |frame: &&Placed| {
+            let tags = self.held.iter().filter_map(|seen| seen.tag);
+            frame.kind == FrameKind::Config && { tags }
+                .any(|tag| (tag.publisher, tag.seq) == (publisher.publisher, frame.seq))
+        };
+        let rest = publisher.placed[from..].iter().filter(|frame| self.must_get(frame));
+        let missing = rest.filter(|frame| !is_held(frame)).count();
         if missing > 0 { Err(format!("{} is {missing} frames behind publisher {live}", self.name)) } else { Ok(()) }
     }
 
@@ -171,13 +223,26 @@ impl Watcher {
         self.given_now.clear();
     }
 
-    fn check(&mut self, book: &Book, seen: Seen) -> Result<(), String> {
+    fn check(&mut self, book: &Book, seen: Seen, newest: Option<u32>) -> Result<(), String> {
         let tag = seen.tag.ok_or("a frame that nobody made")?;
         if self.ended.is_some() {
             return Err(format!("frame {tag:?} after the end"));
         }
-        let number = tag.publisher;
-        let publisher = &book.publishers[number as usize];
+        let generation = |life: u32| book.lives[life as usize].generation;
+        let shown = book.life_of(tag, self.shows(seen)).or_else(|| book.life_of(tag, |_| true));
+        let shown = shown.map(|life| newest.filter(|newest| generation(*newest) < generation(life)).unwrap_or(life));
+        // What was in force before, in whichever of its lives that was placed, is the current one's.
+        let again = self.publisher.filter(|current| {
+            let life = &book.lives[*current as usize];
+            let older = |shown: u32| generation(shown) < life.generation;
+            tag.kind == FrameKind::Config
+                && life.publisher == tag.publisher
+                && life.position(tag.seq).is_some()
+                && shown.is_some_and(older)
+        });
+        let life = again.or(shown);
+        let number = life.ok_or_else(|| format!("{tag:?} is in no log"))?;
+        let publisher = &book.lives[number as usize];
         if publisher.key != self.key {
             return Err(format!("a frame of {}", publisher.key));
         }
@@ -205,14 +270,14 @@ impl Watcher {
     /// Another publisher goes on with the stream.
     fn turn_to(&mut self, book: &Book, number: u32) -> Result<(), String> {
         if let Some(former) = self.publisher {
-            let life = |number: u32| book.publishers[number as usize].generation;
+            let life = |number: u32| book.lives[number as usize].generation;
             if life(former) > life(number) {
                 return Err(format!("a frame of publisher {number} after its successor {former}"));
             }
-            let publisher = &book.publishers[former as usize];
+            let publisher = &book.lives[former as usize];
             let rest = &publisher.placed[self.last.map_or(0, |last| last + 1)..];
             let left_out = rest.iter().filter(|frame| self.must_get(frame)).count() as u64;
-            let known = publisher.home == Some(self.shard);
+            let known = publisher.home == self.shard;
             if self.marks && known && self.last.is_some() && self.gap < left_out {
                 return Err(format!("{left_out} frames of publisher {former} left out, but only {} told", self.gap));
             }
@@ -225,13 +290,7 @@ impl Watcher {
         Ok(())
     }
 
-    fn check_config(
-        &mut self,
-        publisher: &Publisher,
-        number: u32,
-        position: usize,
-        seen: Seen,
-    ) -> Result<(), String> {
+    fn check_config(&mut self, publisher: &Life, number: u32, position: usize, seen: Seen) -> Result<(), String> {
         let in_order = self.last.is_none_or(|last| position > last);
         if !self.fresh {
             let from = self.last.map_or(0, |last| last + 1);
@@ -252,13 +311,13 @@ impl Watcher {
     }
 
     /// Whether a frame may follow the last one.
-    fn check_place(&mut self, publisher: &Publisher, position: usize) -> Result<(), String> {
+    fn check_place(&mut self, publisher: &Life, position: usize) -> Result<(), String> {
         if self.last.is_some_and(|last| position <= last) {
             return Err(format!("frame {position} after frame {:?}: twice, or out of order", self.last));
         }
         let from = self.last.map_or(0, |last| last + 1);
         let between = &publisher.placed[from..position];
-        let at_home = publisher.home == Some(self.shard);
+        let at_home = publisher.home == self.shard;
         let counts = |f: &&Placed| match f.kind {
             FrameKind::Config => false,
             // On the way here they may have waited for their keyframe.
@@ -285,8 +344,9 @@ impl Watcher {
         Ok(())
     }
 
-    fn check_media(&mut self, publisher: &Publisher, number: u32, position: usize, seen: Seen) -> Result<(), String> {
+    fn check_media(&mut self, publisher: &Life, number: u32, position: usize, seen: Seen) -> Result<(), String> {
         let placed = publisher.placed[position];
+        let seen = if self.rtmp { seen.unwrapped_near(placed.dts) } else { seen };
         let tolerance = if self.rtmp { 1_000_000 } else { 0 };
         // RTMP's audio has one time.
         let pts = if self.rtmp && seen.kind == FrameKind::Audio { placed.dts } else { placed.pts };

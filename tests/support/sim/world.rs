@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use shardcast::audit::{AuditPipeline, AuditSink, MemorySink};
 use shardcast::clock::Clock;
 use shardcast::id::{ConnectionId, StreamKey};
+use shardcast::media::FrameKind;
 use shardcast::protocol::{Merge, PlayOptions};
 use shardcast::shard::{Command, Config, StreamPart};
 use shardcast::stream::Located;
 
 use super::auth::Porter;
-use super::book::{Book, BookRef};
+use super::book::{Book, BookRef, Placed};
 use super::client::{Client, Reading};
 use super::cluster::{Cluster, LISTENERS};
 use super::encoder::Encoder;
@@ -46,6 +47,7 @@ pub struct World {
     pub asked: Vec<Receiver<Option<StreamPart>>>,
     next_host: u64,
     next_op: u64,
+    silent_since: u64,
     runnable: Vec<Turn>,
     pub steps: u64,
 }
@@ -96,6 +98,7 @@ impl World {
             asked: Vec::new(),
             next_host: 0,
             next_op: 0,
+            silent_since: 0,
             runnable: Vec::new(),
             steps: 0,
         }
@@ -108,7 +111,12 @@ impl World {
             self.book.lock().gapless = true;
             self.publish_everything();
         }
+        if self.swarm.steadfast {
+            self.book.lock().steadfast = true;
+            self.publish_everything();
+        }
         self.live_for(self.swarm.length_ms, true)?;
+        self.book.lock().steadfast = false;
         self.calm_down()?;
         if self.swarm.drains { self.drain() } else { self.leave() }?;
         self.check_the_end()
@@ -377,6 +385,7 @@ impl World {
 
     fn silence(&mut self) {
         let later = self.now() + 3_000_000_000;
+        self.silent_since = self.now();
         for client in &mut self.clients {
             if let Some(encoder) = &mut client.encoder {
                 encoder.catch_up(later);
@@ -406,8 +415,13 @@ impl World {
         let book = self.book.lock();
         let live = |key: &StreamKey| {
             let Located::Live(_, generation) = self.cluster.shared.directory.locate(key) else { return None };
-            let at = book.publishers.iter().position(|p| p.generation == Some(generation.0))?;
-            (!book.publishers[at].placed.is_empty()).then(|| u32::try_from(at).expect("few publishers"))
+            let at = book.lives.iter().position(|life| life.generation == generation.0)?;
+            // One that has sent nothing but configuration shows nothing yet.
+            let media = |frame: &Placed| !matches!(frame.kind, FrameKind::Config | FrameKind::Data);
+            let life = &book.lives[at];
+            // Where no GOP is kept, one that leads since all fell silent has nothing for the other shards.
+            let whole = self.swarm.steadfast || life.began < self.silent_since;
+            (whole && life.placed.iter().any(media)).then(|| u32::try_from(at).expect("few publishers"))
         };
         let sinks: Vec<_> = self.sinks.iter().map(|sink| sink.state.lock()).collect();
         let players = self.clients.iter().filter(|client| !client.over).flat_map(|client| client.plays.values());
