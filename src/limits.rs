@@ -73,6 +73,12 @@ pub const SEND_BYTES_MAX: usize = 256 * 1024;
 pub const CATCH_UP_BYTES_PER_TURN: usize = 128 * 1024;
 /// The same for all who are behind: a crowd of joiners does not either. Each send counts as [`CALL_PRICE_BYTES`] more.
 pub const BEHIND_BYTES_PER_TURN: u64 = 256 * 1024;
+/// Bytes that may wait in a viewer's socket to be sent, at least: a few frames of a stream of sound.
+pub const UNSENT_BYTES_MIN: u32 = 4 * 1024;
+/// Bytes that may wait in a viewer's socket to be sent, at most: a keyframe of any usual stream.
+pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
+/// Sockets of a stream's viewers that are bounded anew at one frame, when the pace of the stream has changed.
+pub const UNSENT_BOUNDS_PER_FRAME: usize = 256;
 /// Events that `Poll` reports at once.
 pub const POLL_EVENTS: usize = 1024;
 
@@ -222,6 +228,8 @@ pub enum Limit {
     Depth,
     /// Values in one command.
     Values,
+    /// [`AppSpec::delay_max`](crate::stream::AppSpec), or what is kept of this stream: nobody can be so far behind.
+    Delay,
     /// [`COMMANDS_MAX`] or [`CONTROL_BACKLOG_MAX`]: the shard is overloaded.
     Backlog,
 }
@@ -253,6 +261,7 @@ impl Limit {
             Self::Tracks => "tracks",
             Self::Depth => "depth",
             Self::Values => "values",
+            Self::Delay => "delay_max",
             Self::Backlog => "backlog",
         }
     }

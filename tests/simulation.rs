@@ -32,6 +32,11 @@ fn a_joiner_gets_no_gap_and_no_duplicate_between_replay_and_live() {
 }
 
 #[test]
+fn what_a_slow_reader_gets_is_never_older_than_its_budget() {
+    run_seeds("what_a_slow_reader", Swarm::slow, SEEDS / 20);
+}
+
+#[test]
 fn publishers_end_break_stall_and_are_switched_and_no_viewer_is_sent_away() {
     run_seeds("publishers_end", Swarm::switches, SEEDS / 4);
 }
@@ -91,6 +96,12 @@ fn run(
         let mut facts = facts.lock();
         for (name, count) in &book.facts {
             *facts.entry((*name).into()).or_default() += count;
+        }
+        if book.budget.is_some() {
+            for (what, percent) in ["when sent", "when read"].into_iter().zip(book.oldest) {
+                let oldest = facts.entry(format!("% of its budget was the oldest frame {what}")).or_default();
+                *oldest = percent.max(*oldest);
+            }
         }
         for ((name, reason), count) in &book.reasons {
             *facts.entry(format!("{name} {reason}")).or_default() += count;

@@ -310,6 +310,13 @@ Examples:
   shardcast serve --config shardcast.toml --data /var/lib/shardcast
   shardcast top                                from another terminal: streams, viewers, where the time goes
 
+What a viewer may add to the name (rtmp://HOST/live/name?start=catch-up&max_age_ms=1000):
+  start=instant     begin at the newest keyframe, as it was published; start=catch-up makes the player show the newest
+                    picture at once; start=live waits for the next keyframe
+  behind_ms=30000   be that far behind, up to delay_max of the application
+  max_age_ms=1000   skip rather than be farther behind than this
+  merge_ms=100      fewer, larger sends for up to so much delay
+
 Signals:
   SIGINT, SIGTERM   let sessions end within --drain and exit with 0; a second one ends at once with 130
   SIGHUP            read the configuration file again: limits, applications and access change at once;

@@ -9,7 +9,7 @@ pub trait FrameSink: Send {
     /// A frame, in order, starting at a keyframe (after the configuration in force there).
     fn on_frame(&mut self, frame: &Frame) -> SinkVerdict;
 
-    /// Frames were left out before the next one, which is a keyframe: how many.
+    /// Frames were left out before the next one, which is a keyframe unless no other frame refers to those: how many.
     fn on_gap(&mut self, frames: u64) {
         let _ = frames;
     }

@@ -4,12 +4,14 @@
 //! decoder can start there, when it is due) stands beside the payload.
 
 mod codec;
+mod nal;
 mod play;
 mod time;
 
 use bytes::Bytes;
 
 pub use codec::{Codec, Media};
+pub use nal::NalFormat;
 pub use play::{Merge, Start};
 pub use time::{Timestamp, WireClock, WireTimestamp};
 

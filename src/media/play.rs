@@ -6,11 +6,19 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Start {
-    /// At the newest cached keyframe, at once.
+    /// At the newest cached keyframe, at once, with every frame as it was published. A player that plays in real
+    /// time from there stays as far behind as that keyframe was old.
     #[default]
     Instant,
     /// At the next keyframe that is published.
     Live,
+    /// At the newest cached keyframe, at once, with the past of its GOP on timestamps just before the live edge and
+    /// without its sound: a player shows the newest picture as soon as it has decoded the GOP, and plays in real time
+    /// from there.
+    CatchUp,
+    /// At the newest keyframe that is at least so old; from there on every frame is delivered when it is so old.
+    /// Refused where it is more than the application keeps.
+    Behind(Duration),
 }
 
 /// How frames are gathered into sends: fewer, larger sends cost less.

@@ -192,6 +192,13 @@ impl Network {
         }
     }
 
+    /// Takes no more once so many bytes wait to be sent for the first time (`TCP_NOTSENT_LOWAT`, tcp(7)): what was taken
+    /// cannot be taken back, however old it becomes. What is on its way or read by the peer's system does not count.
+    pub fn bound_unsent(&mut self, stream: &mut TcpStream, bytes: u32) {
+        // Only Linux and its kin have it; without it the send buffer is the bound.
+        let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(bytes);
+    }
+
     /// Ends the sending side: the peer reads what was sent, then an end.
     pub fn finish(&mut self, stream: &mut TcpStream) {
         let _ = stream.shutdown(std::net::Shutdown::Write);

@@ -159,7 +159,7 @@ pub struct PlayRequest {
 #[non_exhaustive]
 pub struct PlayOptions {
     /// Where to start.
-    pub start: Start,
+    pub start: Option<Start>,
     /// How frames are gathered into sends.
     pub merge: Option<Merge>,
     /// The farthest that this viewer may be behind.

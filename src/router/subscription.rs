@@ -47,7 +47,7 @@ pub enum Delivery {
     /// A frame. The first are the configuration in force, then a keyframe.
     Frame(Frame),
     /// This many frames were left out here, because this subscriber was too far behind, or a ring on the way was
-    /// full. Configuration in force and a keyframe follow.
+    /// full. Configuration in force and a keyframe follow, unless no other frame refers to those.
     Gap(u64),
     /// Nothing follows, for this reason.
     End(Reason),

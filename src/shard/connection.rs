@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,8 @@ pub(crate) struct Connection<S> {
     pub(crate) clear: bool,
     pub(crate) writable: bool,
     pub(crate) bytes_out: u64,
+    /// Bytes that may wait in the socket; 0 if nobody has said.
+    pub(crate) unsent: u32,
     /// Since when it does not take what it is offered; `FAR` while it does.
     pub(crate) blocked_since: Instant,
     pub(crate) cold: Box<Cold>,
@@ -47,6 +50,7 @@ pub(crate) struct Cold {
     /// The rest of a timed frame is among what waits.
     pub(crate) rest: Option<Rest>,
     pub(crate) bytes_in: u64,
+    pub(crate) drain: Drain,
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
     pub(crate) publishes: Vec<Publishing>,
@@ -65,6 +69,87 @@ pub(crate) struct Cold {
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
 }
+
+/// How fast a slow peer takes what it is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drain {
+    since: Instant,
+    bytes: u64,
+    per_second: Option<u64>,
+    /// The socket took no more at some time since the last look, and right at that look: what it took since then is
+    /// what left it.
+    was_full: bool,
+    began_full: bool,
+    /// That is another than it was when the socket was bounded.
+    news: bool,
+}
+
+impl Drain {
+    /// The socket has taken so many bytes, and may have room or not; `unsent` may wait in it.
+    fn look(&mut self, now: Instant, bytes_out: u64, unsent: u32) {
+        let passed = now.since(self.since);
+        if passed < DRAIN_WINDOW {
+            return;
+        }
+        if self.since > Instant::ZERO {
+            let per_second = |bytes| pace(bytes, passed);
+            let grown = bytes_out - self.bytes;
+            let before = self.per_second;
+            self.per_second = match (self.was_full, self.began_full) {
+                (true, true) => Some(per_second(grown)),
+                // A part of that only filled it: its peer is no faster.
+                (true, false) => Some(per_second(grown).min(before.unwrap_or(u64::MAX))),
+                // All of it may still wait there: only in the long run is it known what left it.
+                (false, _) if before.is_some() && passed < DRAIN_WINDOW_EMPTY => return,
+                (false, _) => before.map(|pace| {
+                    let least = per_second(grown.saturating_sub(unsent.into()));
+                    // It may be much faster than what there is for it: soon nothing is left of how slow it was.
+                    if least >= pace / 2 { pace.saturating_mul(2).max(least) } else { pace }
+                }),
+            };
+            self.news = self.per_second != before;
+        }
+        (self.since, self.bytes, self.was_full, self.began_full) = (now, bytes_out, false, false);
+    }
+
+    /// The socket took no more, and has room now: what left it is no more than all that it had been given.
+    fn look_again(&mut self, now: Instant, bytes_out: u64, unsent: u32) {
+        let passed = now.since(self.since);
+        if passed < DRAIN_WINDOW || self.since == Instant::ZERO {
+            return;
+        }
+        let most = pace(bytes_out - self.bytes + u64::from(unsent), passed);
+        if self.per_second.is_none_or(|pace| most < pace) {
+            self.per_second = Some(most);
+            self.news = true;
+        }
+    }
+
+    /// The socket takes no more.
+    fn fill(&mut self, now: Instant) {
+        self.was_full = true;
+        self.began_full |= now == self.since;
+    }
+
+    fn bytes_in(&self, time: Duration) -> Option<u32> {
+        let bytes = u128::from(self.per_second?) * time.as_millis() / 1_000;
+        Some(u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    fn time_for(&self, bytes: u32) -> Duration {
+        self.per_second.map_or(Duration::ZERO, |pace| Duration::from_millis(u64::from(bytes) * 1_000 / pace.max(1)))
+    }
+}
+
+/// Bytes per second.
+fn pace(bytes: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1)).unwrap_or(u64::MAX)
+}
+
+/// Long enough for more than one wake of a peer that reads in bursts.
+const DRAIN_WINDOW: Duration = Duration::from_millis(500);
+/// The same where a socket always has room: several times as long as what may wait in it lasts.
+const DRAIN_WINDOW_EMPTY: Duration = Duration::from_secs(3);
 
 /// A timed frame of which the socket took a part.
 #[derive(Clone, Copy, Debug)]
@@ -173,9 +258,33 @@ impl<S> Connection<S> {
         sent
     }
 
-    /// The socket took bytes.
-    pub(crate) fn took(&mut self, _now: Instant, sent: usize) {
+    /// How old what is handed to the socket now will be when it leaves it, as far as is known: older by nothing for one
+    /// who was never slow.
+    pub(crate) fn dwell(&self) -> Duration {
+        self.cold.drain.time_for(self.unsent)
+    }
+
+    /// What a slow peer takes in so long; none of one who was never slow.
+    pub(crate) fn takes_in(&self, time: Duration) -> Option<u32> {
+        self.cold.drain.bytes_in(time)
+    }
+
+    /// Looks at its pace before it is offered more, if it took nothing for a while.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        if self.blocked_since < Instant::FAR {
+            self.cold.drain.look_again(now, self.bytes_out, self.unsent);
+        }
+    }
+
+    /// Whether it takes what it is sent at another pace than it did when this was asked.
+    pub(crate) const fn has_another_pace(&mut self) -> bool {
+        std::mem::replace(&mut self.cold.drain.news, false)
+    }
+
+    /// The socket took bytes, of one who is behind or not all that it was offered.
+    pub(crate) fn took(&mut self, now: Instant, sent: usize) {
         self.bytes_out += sent as u64;
+        self.cold.drain.look(now, self.bytes_out, self.unsent);
         if sent > 0 {
             self.blocked_since = Instant::FAR;
         }
@@ -192,8 +301,48 @@ impl<S> Connection<S> {
     pub(crate) fn block(&mut self, now: Instant) {
         self.writable = false;
         self.clear = false;
+        self.cold.drain.fill(now);
         if self.blocked_since == Instant::FAR {
             self.blocked_since = now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNSENT: u32 = 100_000;
+
+    #[test]
+    fn what_waits_in_a_socket_is_as_old_as_its_peer_is_slow() {
+        let mut drain = Drain::default();
+        let at = |ms: u64| Instant(1_000_000_000 + ms * 1_000_000);
+        for (ms, bytes) in [(0, 90_000), (300, 120_000), (600, 120_000)] {
+            drain.look(at(ms), bytes, UNSENT);
+            drain.fill(at(ms));
+        }
+        assert_eq!(drain.time_for(100_000), Duration::from_secs(2), "50 kB/s");
+        assert_eq!(drain.bytes_in(Duration::from_millis(500)), Some(25_000));
+        drain.look(at(2_600), 122_000, UNSENT);
+        drain.fill(at(2_600));
+        assert_eq!(drain.time_for(1_000), Duration::from_secs(1), "it had stopped");
+        drain.look(at(3_200), 722_000, UNSENT);
+        assert_eq!(drain.time_for(100_000), Duration::from_millis(100), "and goes on");
+
+        // What fills an empty socket says nothing of who reads from it.
+        drain.look(at(3_800), 812_000, UNSENT);
+        drain.look(at(6_000), 822_000, UNSENT);
+        assert_eq!(drain.time_for(100_000), Duration::from_millis(100));
+        drain.look(at(6_200), 822_000, UNSENT);
+        assert_eq!(drain.time_for(100_000), Duration::from_millis(100));
+        // It filled at last: it is no faster than all that it took.
+        drain.fill(at(6_400));
+        drain.look(at(7_200), 872_000, UNSENT);
+        assert_eq!(drain.time_for(50_000), Duration::from_secs(1));
+        // It takes all that there is for a long time.
+        drain.look(at(10_200), 1_572_000, UNSENT);
+        assert_eq!(drain.time_for(200_000), Duration::from_secs(1), "600 kB in three seconds");
+        assert_eq!(Drain::default().time_for(100_000), Duration::ZERO);
     }
 }

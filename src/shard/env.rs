@@ -48,6 +48,11 @@ pub trait Env {
     /// `WouldBlock`, or why the connection is over.
     fn send(&mut self, socket: &mut Self::Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Lets the socket take no more once so many bytes wait in it to be sent.
+    fn bound_unsent(&mut self, socket: &mut Self::Socket, bytes: u32) {
+        let _ = (socket, bytes);
+    }
+
     /// Ends the sending side of a connection.
     fn finish(&mut self, socket: &mut Self::Socket);
 
@@ -114,6 +119,10 @@ impl Env for SystemEnv {
 
     fn send(&mut self, socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.network.send(socket, slices)
+    }
+
+    fn bound_unsent(&mut self, socket: &mut TcpStream, bytes: u32) {
+        self.network.bound_unsent(socket, bytes);
     }
 
     fn finish(&mut self, socket: &mut TcpStream) {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -32,6 +33,8 @@ pub(crate) enum Format {
 pub(crate) struct Group {
     pub(crate) format: Format,
     pub(crate) merge: Merge,
+    /// So far behind the live edge its subscribers want to be.
+    pub(crate) delay: Duration,
     pub(crate) packets: Option<Packets>,
     pub(crate) subs: Vec<Subscriber>,
     /// Everything before was offered to the cohort.
@@ -118,6 +121,8 @@ pub(crate) struct Terms {
     pub(crate) max_age: Option<Duration>,
     /// It came before the publisher, and waits until then.
     pub(crate) wait_until: Instant,
+    /// Another shard's replica that was not told yet that it has all that was kept.
+    pub(crate) replays: bool,
 }
 
 const _: () = assert!(size_of::<Subscriber>() + size_of::<Place>() <= 104, "at most 128 bytes, with slack in tables");
@@ -188,8 +193,8 @@ impl Packets {
         Self { packetizer, base, ring: VecDeque::new() }
     }
 
-    /// Covers `from..log.head()`.
-    pub(crate) fn cover(&mut self, log: &StreamLog, from: u64) {
+    /// Covers `from..to` at least.
+    pub(crate) fn cover(&mut self, log: &StreamLog, from: u64, to: u64) {
         if from < self.base {
             self.ring.clear();
             self.base = from;
@@ -200,7 +205,7 @@ impl Packets {
             self.base = log.tail();
             seq = self.base;
         }
-        while seq < log.head() {
+        while seq < to {
             let packet = log.frame(seq).and_then(|frame| self.packetizer.packetize(frame));
             self.ring.push_back(packet);
             seq += 1;
@@ -228,8 +233,15 @@ impl Packets {
 }
 
 impl Group {
-    pub(crate) const fn new(format: Format, merge: Merge, packets: Option<Packets>, edge: u64) -> Self {
-        Self { format, merge, packets, subs: Vec::new(), edge, under_way: None, first: 0 }
+    /// An empty group, whose subscribers get what comes from `edge` on.
+    pub(crate) const fn new(
+        format: Format,
+        merge: Merge,
+        delay: Duration,
+        packets: Option<Packets>,
+        edge: u64,
+    ) -> Self {
+        Self { format, merge, delay, packets, subs: Vec::new(), edge, under_way: None, first: 0 }
     }
 
     /// The subscribers in the order of this flush, without those that it has visited.
@@ -237,6 +249,14 @@ impl Group {
         let first = if self.first < self.subs.len() { self.first } else { 0 };
         let (front, back) = self.subs.split_at_mut(first);
         back.iter_mut().chain(front).skip(visited)
+    }
+
+    /// Everybody is served from their own place.
+    pub(crate) fn queue_all(&mut self, behind: &mut VecDeque<usize>) {
+        for sub in &mut self.subs {
+            sub.queued = true;
+            behind.push_back(sub.place);
+        }
     }
 
     /// A flush is done: everything before `to` was offered.
@@ -248,14 +268,23 @@ impl Group {
 
     /// Whether what waits is to be sent now; if not, when.
     pub(crate) fn due(&self, log: &StreamLog, now: Instant) -> Result<(), Instant> {
-        if self.under_way.is_some() || self.format == Format::Frames {
+        if self.under_way.is_some() {
+            return Ok(());
+        }
+        let released = self.released(log, now);
+        if released == self.edge && released < log.head() {
+            // They want to be behind.
+            let next = log.frame(released).map_or(now, |frame| frame.origin + self.delay);
+            return Err(next);
+        }
+        if self.format == Format::Frames {
             return Ok(());
         }
         match self.merge {
             Merge::Off => return Ok(()),
             Merge::AudioRides => {
                 let alone = !log.has_video();
-                let video = (self.edge..log.head())
+                let video = (self.edge..released)
                     .any(|seq| log.frame(seq).is_some_and(|frame| frame.kind != FrameKind::Audio));
                 if alone || video {
                     return Ok(());
@@ -268,8 +297,23 @@ impl Group {
         if at <= now { Ok(()) } else { Err(at) }
     }
 
+    /// Frames before this are old enough for those who want to be behind; for all others that is every frame.
+    pub(crate) fn released(&self, log: &StreamLog, now: Instant) -> u64 {
+        if self.delay.is_zero() {
+            return log.head();
+        }
+        let old = |seq: &u64| log.frame(*seq).is_some_and(|frame| frame.origin + self.delay <= now);
+        let from = self.edge.max(log.tail());
+        from + (from..log.head()).take_while(old).count() as u64
+    }
+
+    /// How long frames may wait: for others to leave with, and because its subscribers want to be behind.
+    pub(crate) fn hold(&self) -> Duration {
+        self.company() + self.delay
+    }
+
     /// How long frames may wait for others to leave with.
-    pub(crate) const fn hold(&self) -> Duration {
+    pub(crate) const fn company(&self) -> Duration {
         match self.merge {
             Merge::Off => Duration::ZERO,
             Merge::AudioRides => AUDIO_RIDES_AT_MOST,
@@ -297,11 +341,11 @@ pub(crate) struct Batch<'a> {
 const FRAMES_PER_PASS: usize = 16;
 
 impl<'a> Batch<'a> {
-    /// The frames from `from` on, of which this is the first, as many as fit.
+    /// The frames of a range of which this is the first, as many as fit.
     #[inline]
-    pub(crate) fn gather(log: &'a StreamLog, from: u64, first: &'a Frame) -> Self {
+    pub(crate) fn gather(log: &'a StreamLog, range: Range<u64>, first: &'a Frame) -> Self {
         let mut batch = Self { frames: [first; FRAMES_PER_PASS], count: 0, bytes: 0, timed: false };
-        for (slot, frame) in batch.frames.iter_mut().zip((from..log.head()).map_while(|seq| log.frame(seq))) {
+        for (slot, frame) in batch.frames.iter_mut().zip(range.map_while(|seq| log.frame(seq))) {
             *slot = frame;
             batch.count += 1;
             batch.bytes += frame.payload.len() as u64;

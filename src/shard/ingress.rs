@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::Shard;
-use super::connection::{Cold, Connection, Phase};
+use super::connection::{Cold, Connection, Drain, Phase};
 use super::env::Env;
 use super::inspect::Counters;
 use super::timers::Due;
@@ -233,6 +233,7 @@ impl<E: Env> Shard<E> {
             clear: true,
             writable: true,
             bytes_out: 0,
+            unsent: 0,
             blocked_since: Instant::FAR,
             cold: Box::new(Cold {
                 id,
@@ -248,6 +249,7 @@ impl<E: Env> Shard<E> {
                 pending_media: 0,
                 rest: None,
                 bytes_in: 0,
+                drain: Drain::default(),
                 rate: RateWindow::default(),
                 plays: Vec::new(),
                 publishes: Vec::new(),

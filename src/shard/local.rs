@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::group::Group;
 use super::meter::{Meter, Sampler};
+use super::pace::Pace;
 use super::standby::Standby;
 use crate::clock::Instant;
 use crate::fact::Who;
@@ -23,6 +24,8 @@ pub(crate) struct LocalStream {
     pub(crate) spec: Arc<AppSpec>,
     pub(crate) source: Source,
     pub(crate) log: StreamLog,
+    /// How fast it grows, for the sockets of its viewers.
+    pub(crate) pace: Pace,
     pub(crate) groups: Vec<Group>,
     /// Subscribers in all groups.
     pub(crate) subscribers: usize,
@@ -191,13 +194,14 @@ impl Home {
 
 impl LocalStream {
     pub(crate) fn new(key: StreamKey, uid: u64, spec: Arc<AppSpec>) -> Self {
-        let log = StreamLog::new(spec.gop_cache, spec.lag.max_age);
+        let log = StreamLog::new(spec.gop_cache, spec.lag.max_age + spec.delay_max).keeping(spec.delay_max);
         Self {
             key,
             uid,
             spec,
             source: Source::Absent { until: Instant::FAR, reason: Reason::NotFound },
             log,
+            pace: Pace::NEW,
             groups: Vec::new(),
             subscribers: 0,
             links: Vec::new(),
@@ -236,7 +240,8 @@ impl LocalStream {
 
     /// How long those who are behind may read on after the end.
     pub(crate) fn drain_time(&self) -> Duration {
-        self.spec.lag.max_age
+        let delay = self.groups.iter().filter(|group| !group.subs.is_empty()).map(|group| group.delay).max();
+        self.spec.lag.max_age + delay.unwrap_or_default()
     }
 }
 

@@ -56,6 +56,11 @@ impl<E: Env> Shard<E> {
                     self.streams[slot as usize].log.note_gap(frames);
                 }
             }
+            Control::Replayed { slot } => {
+                if self.is_linked(slot as usize, from) {
+                    self.on_replayed(slot as usize);
+                }
+            }
             Control::Appended { slot, at } => {
                 if self.is_linked(slot as usize, from) {
                     self.on_appended_at_home(slot as usize, at);

@@ -130,6 +130,11 @@ pub enum Control {
         /// How many.
         frames: u64,
     },
+    /// Home → replica: what was kept has been sent; what follows is live.
+    Replayed {
+        /// The replica's slot.
+        slot: u32,
+    },
     /// Home → replica, right after a timed frame: when that was appended at home. Left out where there is no room.
     Appended {
         /// The replica's slot.
@@ -170,7 +175,7 @@ pub enum Control {
 /// To the thread of a host that subscribes, in order with the frames.
 #[derive(Debug)]
 pub enum HostNote {
-    /// This many frames are left out before the next one, which is a keyframe.
+    /// This many frames are left out before the next one, which is a keyframe unless nothing refers to those.
     Gap(u64),
     /// Nothing follows.
     End(Reason),
@@ -248,16 +253,22 @@ pub struct RunSource {
 }
 
 impl PlayOptions {
+    /// Starting there, whatever the application says; all else as the application says.
+    #[must_use]
+    pub const fn starting(start: Start) -> Self {
+        Self { start: Some(start), merge: None, max_age: None }
+    }
+
     /// At the newest keyframe, at once.
     #[must_use]
     pub const fn instant() -> Self {
-        Self { start: Start::Instant, merge: None, max_age: None }
+        Self::starting(Start::Instant)
     }
 
     /// At the next keyframe.
     #[must_use]
     pub const fn live() -> Self {
-        Self { start: Start::Live, merge: None, max_age: None }
+        Self::starting(Start::Live)
     }
 
     /// Never farther behind than this.

@@ -125,7 +125,7 @@ impl Times<'_> {
         rest: Option<Rest>,
         packets: &Packets,
         log: &StreamLog,
-        frames: Range<u64>,
+        frames: impl Iterator<Item = u64>,
         since: Instant,
     ) {
         let rest = rest.map(|rest| (rest.seq, rest.origin));
@@ -184,7 +184,11 @@ impl Times<'_> {
 }
 
 /// Number and origin of those that are timed and have bytes in the format.
-fn timed(packets: &Packets, log: &StreamLog, frames: Range<u64>) -> impl Iterator<Item = (u64, Instant)> {
+fn timed(
+    packets: &Packets,
+    log: &StreamLog,
+    frames: impl Iterator<Item = u64>,
+) -> impl Iterator<Item = (u64, Instant)> {
     let in_format = frames.filter(|seq| packets.get(*seq).is_some());
     in_format.filter_map(|seq| Some((seq, log.frame(seq).filter(|frame| frame.is_timed())?.origin)))
 }

@@ -16,6 +16,7 @@ mod local;
 mod mailbox;
 mod mesh;
 mod message;
+mod pace;
 mod meter;
 mod publish;
 mod routing;

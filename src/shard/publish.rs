@@ -164,10 +164,7 @@ impl<E: Env> Shard<E> {
         stream.ending = Some((reason, until));
         // Everybody is served to the end from their own place, then told.
         for group in &mut stream.groups {
-            for sub in &mut group.subs {
-                sub.queued = true;
-                self.behind.push_back(sub.place);
-            }
+            group.queue_all(&mut self.behind);
         }
         self.arm_stream(index, until);
     }

@@ -107,6 +107,7 @@ impl<E: Env> Shard<E> {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let timed = frame.is_timed().then_some(frame.origin);
         let appended = stream.log.append(now.mono, frame);
+        let measure = stream.pace.is_due(now.mono);
         if let Some(frames) = appended.gop_dropped {
             self.counters.gops_dropped += 1;
             let mut fact = Fact::new(FactKind::GopDrop, now, self.id).stream(&stream.key).count(frames);
@@ -117,6 +118,9 @@ impl<E: Env> Shard<E> {
             self.timed_frame_appended(index, appended.seq, origin);
         }
         self.mark_dirty(index);
+        if measure {
+            self.measure_pace(index, now);
+        }
     }
 
     /// Takes frames from the host's publishers.

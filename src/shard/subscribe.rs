@@ -119,7 +119,7 @@ impl<E: Env> Shard<E> {
         };
         let target = Target::Peer(from, slot);
         let connection = ConnectionId(0);
-        let options = PlayOptions::default();
+        let options = PlayOptions::instant();
         let joiner = Joiner { connection, target, format: Format::Frames, options, replica: true };
         if let Err(reason) = self.join(index, joiner, Instant::FAR, now) {
             self.mesh.control(from, Control::LinkEnd { slot, reason });
@@ -200,39 +200,49 @@ impl<E: Env> Shard<E> {
             Format::Frames => Merge::Off,
             Format::Packets { .. } => joiner.options.merge.unwrap_or(stream.spec.merge),
         };
-        let same = |group: &Group| group.format == joiner.format && group.merge == merge;
+        let start = joiner.options.start.unwrap_or(stream.spec.start);
+        let delay = if let Start::Behind(delay) = start { delay } else { Duration::ZERO };
+        if !stream.log.reaches(delay, now.mono) {
+            return Err(Reason::Limit(Limit::Delay));
+        }
+        let same = |group: &Group| group.format == joiner.format && group.merge == merge && group.delay == delay;
         let found = stream.groups.iter().position(same);
         let group_index = match found.or_else(|| stream.groups.iter().position(|group| group.subs.is_empty())) {
             Some(group) => group,
             None if stream.groups.len() < GROUPS_MAX => {
-                stream.groups.push(Group::new(joiner.format, merge, None, stream.log.head()));
+                stream.groups.push(Group::new(joiner.format, merge, delay, None, stream.log.head()));
                 stream.groups.len() - 1
             }
             None => return Err(Reason::Limit(Limit::Subscribers)),
         };
         let group = &mut stream.groups[group_index];
         if group.subs.is_empty() {
-            let head = stream.log.head();
-            let packets = match joiner.format {
-                Format::Frames => None,
-                Format::Packets { protocol, format } => {
-                    let protocol = &self.shared.protocols[protocol];
-                    Some(Packets::new(protocol.packetizer(format), head))
-                }
-            };
-            *group = Group::new(joiner.format, merge, packets, head);
+            let tail = stream.log.tail();
+            *group = Group::new(joiner.format, merge, delay, None, tail);
+            group.edge = group.released(&stream.log, now.mono);
+            if let Format::Packets { protocol, format } = joiner.format {
+                let protocol = &self.shared.protocols[protocol];
+                group.packets = Some(Packets::new(protocol.packetizer(format), group.edge));
+            }
         }
         let mut policy = stream.spec.lag;
         if let Some(age) = joiner.options.max_age {
             policy.max_age = age;
         }
-        let cursor = Cursor::join(&stream.log, joiner.options.start, &policy, now.mono);
+        let cursor = if joiner.replica {
+            Cursor::replica(&stream.log, &policy, now.mono)
+        } else {
+            // Who wants to be behind starts where the others of the kind are now.
+            let limit = if delay.is_zero() { stream.log.head() } else { group.released(&stream.log, now.mono) };
+            Cursor::join(&stream.log, start, limit, &policy, now.mono)
+        };
         let waits = cursor.position() == crate::stream::Position::AwaitingKey;
         let under_way = matches!(stream.source, Source::Remote { .. }) && !stream.log.has_media();
         let mut entry = Place::new([index, group_index, group.subs.len()], joiner.connection, now.mono);
         entry.cursor = Some(Box::new(cursor));
-        if joiner.options.max_age.is_some() || wait_until < Instant::FAR {
-            entry.terms = Some(Box::new(Terms { max_age: joiner.options.max_age, wait_until }));
+        if joiner.options.max_age.is_some() || wait_until < Instant::FAR || joiner.replica {
+            let terms = Terms { max_age: joiner.options.max_age, wait_until, replays: joiner.replica };
+            entry.terms = Some(Box::new(terms));
         }
         if self.places.len() == self.places.capacity() {
             self.places.reserve_exact(growth(self.places.len()));
@@ -245,10 +255,15 @@ impl<E: Env> Shard<E> {
         group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
         self.behind.push_back(place);
+        self.bound_unsent(place);
+        if !delay.is_zero() {
+            // What is too young for it now becomes old enough also if nothing follows.
+            self.mark_dirty(index);
+        }
         if wait_until < Instant::FAR {
             self.arm_stream(index, wait_until);
         }
-        if waits && joiner.options.start == Start::Instant && !under_way {
+        if waits && matches!(start, Start::Instant | Start::CatchUp) && !under_way {
             // Nothing is cached that it could start with. (What the home has is under way; it asks for itself.)
             self.want_keyframe(index, now);
         }
@@ -269,7 +284,7 @@ impl<E: Env> Shard<E> {
             *visited = 0;
         }
         if group.subs.is_empty() {
-            *group = Group::new(group.format, group.merge, None, stream.log.head());
+            *group = Group::new(group.format, group.merge, group.delay, None, stream.log.head());
         }
         stream.subscribers -= 1;
         stream.evicted += u64::from(reason == Reason::Lag);
@@ -352,10 +367,11 @@ impl<E: Env> Shard<E> {
     pub(super) fn pause_subscriber(&mut self, place: usize, paused: bool) {
         let Some(entry) = self.places.get_mut(place) else { return };
         let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
-        let head = stream.log.head();
-        let sub = &mut stream.groups[entry.group()].subs[entry.index()];
+        let group = &mut stream.groups[entry.group()];
+        let at = if group.delay.is_zero() { stream.log.head() } else { group.edge };
+        let sub = &mut group.subs[entry.index()];
         sub.paused = paused;
-        sub.step_aside(&mut entry.cursor).pause(head);
+        sub.step_aside(&mut entry.cursor).pause(at);
     }
 
     /// Takes whoever is left of a former publisher's readers off the stream.
@@ -422,6 +438,7 @@ impl<E: Env> Shard<E> {
         self.waiting_is_over(index);
         let stream = &mut self.streams[index];
         super::publish::restart_readers(stream, &mut self.places);
+        stream.log.replay();
         stream.source = Source::Remote { home };
         stream.links.push(home);
         let control = Control::Subscribe { key: stream.key.clone(), generation, slot };
@@ -522,6 +539,17 @@ impl<E: Env> Shard<E> {
         for place in links {
             self.serve(place, true, now);
             self.end_subscriber(place, reason, now);
+        }
+    }
+
+    /// A replica has all that its home had kept: those who waited for that can start.
+    pub(super) fn on_replayed(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.log.replayed();
+        let aside = |sub: &&mut Subscriber| sub.at == ASIDE && !sub.queued && !sub.paused;
+        for sub in stream.groups.iter_mut().flat_map(|group| &mut group.subs).filter(aside) {
+            sub.queued = true;
+            self.behind.push_back(sub.place);
         }
     }
 

@@ -4,6 +4,7 @@
 //! (distance of a cursor from its head). Appending is O(1) and touches no subscriber. It never holds more than
 //! its bounds, however slow a subscriber is.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +27,9 @@ pub struct StreamLog {
     bytes_in: u64,
     /// Where a joiner starts: the newest keyframe of the main video track. `tail <= key < head`.
     key: Option<u64>,
-    /// The newest keyframe of the main video track, cached or not: where those go on who were here before it.
-    latest_key: Option<u64>,
+    /// Every keyframe of the main video track that is held, cached or not: where those go on who were here before it,
+    /// and where those start who want to be behind. Rising; `tail <= keys < head`.
+    keys: VecDeque<u64>,
     /// Configuration frames, oldest first: for each track at least the one in force at `tail`.
     configs: Vec<(u64, Frame)>,
     /// Tracks that carry video, by bit: their configuration or a frame of them was seen.
@@ -39,6 +41,14 @@ pub struct StreamLog {
     cache: GopCache,
     /// Frames younger than this are kept for those who lag, within the bounds of the cache.
     keep_age: Duration,
+    /// For those who want to be behind: so much is kept, and the keyframe before it.
+    delay_max: Duration,
+    /// What was let go of last was still young: the bounds hold less than the ages ask for.
+    crowded: bool,
+    /// A replica is being given what its home has kept: its end is not the live edge yet.
+    replaying: bool,
+    /// Where what the home had kept ended.
+    live_from: u64,
 }
 
 #[derive(Debug)]
@@ -67,14 +77,25 @@ impl StreamLog {
             head: 0,
             bytes_in: 0,
             key: None,
-            latest_key: None,
+            keys: VecDeque::new(),
             configs: Vec::new(),
             video: 0,
             media: false,
             dropped: Vec::new(),
             cache,
             keep_age,
+            delay_max: Duration::ZERO,
+            crowded: false,
+            replaying: false,
+            live_from: 0,
         }
+    }
+
+    /// Keeps so much more than those who lag need, and the keyframe before it, within the same bounds.
+    #[must_use]
+    pub const fn keeping(mut self, delay_max: Duration) -> Self {
+        self.delay_max = delay_max;
+        self
     }
 
     /// Appends a frame that arrived now.
@@ -93,7 +114,7 @@ impl StreamLog {
         }
         if frame.is_key() && self.is_main_video(frame.track) {
             self.key = Some(seq);
-            self.latest_key = Some(seq);
+            self.keys.push_back(seq);
         }
         let offset = self.bytes_in;
         self.bytes_in += frame.payload.len() as u64;
@@ -112,7 +133,7 @@ impl StreamLog {
             self.drop_tail();
         }
         self.key = None;
-        self.latest_key = None;
+        self.keys.clear();
         self.head += frames;
         self.tail = self.head;
     }
@@ -124,10 +145,29 @@ impl StreamLog {
         }
         self.sweep();
         self.key = None;
-        self.latest_key = None;
+        self.keys.clear();
         self.configs.clear();
         self.video = 0;
         self.media = false;
+        self.crowded = false;
+        self.replaying = false;
+    }
+
+    /// What follows is what the home has kept, until [`StreamLog::replayed`].
+    pub const fn replay(&mut self) {
+        self.replaying = true;
+    }
+
+    /// The end of the log is the live edge.
+    pub const fn replayed(&mut self) {
+        self.replaying = false;
+        self.live_from = self.head;
+    }
+
+    /// On a replica, the first frame that was published after it had asked for the stream.
+    #[must_use]
+    pub const fn live_from(&self) -> u64 {
+        self.live_from
     }
 
     /// Lets go of the payloads of frames that are held no more. Another core may have their counters: that is not
@@ -154,19 +194,34 @@ impl StreamLog {
         self.key
     }
 
-    /// The newest keyframe that is held, be it cached for joiners or not.
+    /// The newest keyframe that is held before `limit`, be it cached for joiners or not.
     #[must_use]
-    pub fn latest_key(&self) -> Option<u64> {
-        self.latest_key.filter(|key| *key >= self.tail)
+    pub fn latest_key(&self, limit: u64) -> Option<u64> {
+        self.keys.get(self.keys.partition_point(|key| *key < limit).checked_sub(1)?).copied()
     }
 
     /// The first keyframe that is held at or after `from`, cached or not.
     #[must_use]
     pub fn first_key(&self, from: u64) -> Option<u64> {
-        let latest = self.latest_key().filter(|key| *key >= from)?;
-        let starts = |frame: &Frame| frame.is_key() && self.is_main_video(frame.track);
-        let earlier = (from.max(self.tail)..latest).find(|seq| self.frame(*seq).is_some_and(starts));
-        earlier.or(Some(latest))
+        self.keys.get(self.keys.partition_point(|key| *key < from)).copied()
+    }
+
+    /// Whether this is a replica that is being given what its home has kept.
+    #[must_use]
+    pub const fn is_replaying(&self) -> bool {
+        self.replaying
+    }
+
+    /// Whether those who want to be behind are promised anything.
+    #[must_use]
+    pub const fn keeps_for_delay(&self) -> bool {
+        !self.delay_max.is_zero()
+    }
+
+    /// Whether one can be so far behind: not more than is kept by age, nor more than the bounds have let be kept.
+    #[must_use]
+    pub fn reaches(&self, delay: Duration, now: Instant) -> bool {
+        delay <= self.delay_max && !(self.crowded && self.age(self.tail, now) < delay)
     }
 
     /// Whether video frames were seen: without them any frame is a place to start.
@@ -203,6 +258,12 @@ impl StreamLog {
     #[must_use]
     pub fn bytes_behind(&self, cursor: u64) -> u64 {
         self.entry(cursor).map_or(0, |entry| self.bytes_in - entry.offset)
+    }
+
+    /// Payload bytes ever appended.
+    #[must_use]
+    pub const fn bytes_in(&self) -> u64 {
+        self.bytes_in
     }
 
     /// Payload bytes held.
@@ -274,13 +335,21 @@ impl StreamLog {
     fn trim(&mut self, now: Instant) {
         let keep = self.key.unwrap_or(self.head);
         while self.tail < keep {
-            let young = self.age(self.tail, now) <= self.keep_age;
+            let young = self.age(self.tail, now) <= self.keep_age || self.is_needed_for_delay(now);
             let fits = self.head - self.tail <= self.frames_max() && self.bytes_held() <= self.bytes_max();
             if young && fits {
                 break;
             }
+            self.crowded = young;
             self.drop_tail();
         }
+    }
+
+    /// Whether the oldest GOP is the newest that is old enough for the longest delay.
+    fn is_needed_for_delay(&self, now: Instant) -> bool {
+        self.has_video()
+            && self.keeps_for_delay()
+            && self.keys.get(1).is_none_or(|second| self.age(*second, now) <= self.delay_max)
     }
 
     fn drop_tail(&mut self) {
@@ -292,6 +361,9 @@ impl StreamLog {
             self.dropped.push(entry.frame.payload);
         }
         self.tail += 1;
+        if self.keys.front().is_some_and(|key| *key < self.tail) {
+            self.keys.pop_front();
+        }
     }
 
     /// All slots are in use: trims, or doubles the ring. The bounds of cache and lag window stop the growth.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::filler::Filler;
-use crate::media::Merge;
+use crate::media::{Merge, Start};
 
 /// An application: the first part of a stream's key, and how its streams behave.
 ///
@@ -13,6 +13,12 @@ use crate::media::Merge;
 pub struct AppSpec {
     /// The application's name, or `*`.
     pub name: Box<str>,
+    /// Where a viewer starts that does not say otherwise.
+    pub start: Start,
+    /// The farthest behind the live edge that a viewer may choose to be ([`Start::Behind`]): so much of each stream is
+    /// kept, within the frames and bytes of [`GopCache`] (but not less than 1,024 frames and 8 MiB). Zero keeps nothing
+    /// for that.
+    pub delay_max: Duration,
     /// What is kept for joiners.
     pub gop_cache: GopCache,
     /// How far behind a subscriber may be.
@@ -34,12 +40,14 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
-    /// An application with the defaults: GOP cache on, three seconds of lag, audio rides with video, no grace,
+    /// An application with the defaults: instant start, GOP cache on, three seconds of lag, audio rides with video, no grace,
     /// absent streams and second publishers refused.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
+            start: Start::default(),
+            delay_max: Duration::ZERO,
             gop_cache: GopCache::default(),
             lag: LagPolicy::default(),
             merge: Merge::default(),
@@ -50,6 +58,20 @@ impl AppSpec {
             stall_after: Duration::from_secs(2),
             return_after: Some(Duration::from_secs(5)),
         }
+    }
+
+    /// Sets where viewers start.
+    #[must_use]
+    pub const fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets how far behind a viewer may choose to be.
+    #[must_use]
+    pub const fn delay_max(mut self, delay: Duration) -> Self {
+        self.delay_max = delay;
+        self
     }
 
     /// Sets what is kept for joiners.
@@ -142,9 +164,11 @@ impl Default for GopCache {
 /// How far behind a subscriber may be, and when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LagPolicy {
-    /// The oldest frame that is still sent. Beyond it the subscriber skips to the newest keyframe.
+    /// The oldest frame that is still sent, counted when a slow viewer gets it: what is known of the time that it will
+    /// spend in the socket is taken off. Beyond it the subscriber skips to the newest keyframe; beyond half of it frames
+    /// that no other refers to are left out ([`FrameFlags::DISPOSABLE`](crate::media::FrameFlags)).
     pub max_age: Duration,
-    /// Payload bytes that may wait for one subscriber.
+    /// Payload bytes that may wait for one subscriber; half of them count as half of the age.
     pub max_bytes: u64,
     /// The window in which skipped time is added up, and the longest time without any progress.
     pub evict_window: Duration,

@@ -2,14 +2,17 @@
 //!
 //! Pure bookkeeping over sequence numbers; nothing here sends. The invariants: what is delivered is a subsequence
 //! of the log; after a skip it goes on at a keyframe (of the main video track; other video tracks wait for
-//! keyframes of their own); every frame left out is in `gap` until the delivery takes it.
+//! keyframes of their own); every frame left out is in `gap` until the delivery takes it. Before it must skip, one
+//! who falls behind is spared the frames that no other frame refers to: for that it need not go on at a keyframe.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::log::{StreamLog, track_bit};
 use super::spec::LagPolicy;
+use super::squeeze::Squeeze;
 use crate::clock::Instant;
-use crate::media::{Frame, Start};
+use crate::media::{Frame, FrameFlags, Start};
 
 /// Where a subscriber stands in a log.
 #[derive(Clone, Debug)]
@@ -28,6 +31,16 @@ pub struct Cursor {
     awaiting: u16,
     position: Position,
     started: bool,
+    /// It had started at least once: it never goes back.
+    began: bool,
+    /// How it starts for the first time.
+    start: FirstStart,
+    /// The past that it begins with, while it has not passed that.
+    squeeze: Option<Squeeze>,
+    /// It is spared disposable frames.
+    thins: bool,
+    /// Disposable frames left out that were not told of yet.
+    thinned: u64,
     /// It was calm before, and was put aside.
     again: bool,
     /// A joiner that was given an old GOP may be behind until then.
@@ -35,6 +48,29 @@ pub struct Cursor {
     window_start: Instant,
     /// Media time skipped in the running window and the one before, in ms.
     lost_ms: [u32; 2],
+}
+
+/// What besides its [`LagPolicy`] decides how a subscriber goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Frames before this sequence number may be delivered.
+    pub limit: u64,
+    /// How long frames are held back on purpose: it is not late for that.
+    pub hold: Duration,
+    /// Whether disposable frames may be left out alone: not on the way to another shard, whose readers have budgets of
+    /// their own.
+    pub thins: bool,
+}
+
+/// How a subscriber starts that has not started yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstStart {
+    /// Where the past begins that it is given, as that is.
+    Past,
+    /// At the same place, but arriving at the live edge.
+    CatchUp,
+    /// At nothing that was published before it came.
+    Live,
 }
 
 /// Whether frames can be delivered.
@@ -58,11 +94,16 @@ pub enum LagVerdict {
 }
 
 impl Cursor {
-    /// A subscriber that joins now.
+    /// A subscriber that joins now, and may be given frames before `limit`: the head, unless it is to be behind.
     #[must_use]
-    pub fn join(log: &StreamLog, start: Start, policy: &LagPolicy, now: Instant) -> Self {
+    pub fn join(log: &StreamLog, start: Start, limit: u64, policy: &LagPolicy, now: Instant) -> Self {
         let mut cursor = Self {
-            next: log.head(),
+            next: limit,
+            start: match start {
+                Start::Live => FirstStart::Live,
+                Start::CatchUp => FirstStart::CatchUp,
+                Start::Instant | Start::Behind(_) => FirstStart::Past,
+            },
             config_from: 0,
             gap: 0,
             skipped: 0,
@@ -70,16 +111,35 @@ impl Cursor {
             awaiting: 0,
             position: Position::AwaitingKey,
             started: false,
+            began: false,
+            squeeze: None,
+            thins: false,
+            thinned: 0,
             again: false,
             exempt_until: now + policy.max_age,
             window_start: now,
             lost_ms: [0; 2],
         };
-        if start == Start::Instant
-            && let Some(key) = log.key()
+        let key = match start {
+            Start::Live => None,
+            Start::Behind(_) => log.latest_key(limit),
+            Start::Instant | Start::CatchUp => log.key(),
+        };
+        if let Some(key) = key.filter(|_| !(log.is_replaying() && cursor.is_shy_of_replay(log))) {
+            cursor.begin(key, log);
+        }
+        cursor
+    }
+
+    /// Another shard's replica: it begins with everything that is kept for those who want to be behind, as they may
+    /// come there too.
+    #[must_use]
+    pub fn replica(log: &StreamLog, policy: &LagPolicy, now: Instant) -> Self {
+        let mut cursor = Self::join(log, Start::Instant, log.head(), policy, now);
+        if log.keeps_for_delay()
+            && let Some(key) = log.first_key(log.tail())
         {
-            cursor.next = key;
-            cursor.resume(key, log);
+            cursor.begin(key, log);
         }
         cursor
     }
@@ -96,6 +156,11 @@ impl Cursor {
             awaiting: 0,
             position: Position::Reading,
             started: true,
+            began: true,
+            start: FirstStart::Past,
+            squeeze: None,
+            thins: false,
+            thinned: 0,
             again: true,
             exempt_until: Instant::ZERO,
             window_start: Instant::ZERO,
@@ -122,19 +187,67 @@ impl Cursor {
     pub const fn is_calm(&self) -> bool {
         self.gap == 0
             && self.awaiting == 0
+            && self.squeeze.is_none()
+            && !self.thins
             && self.config_from == u64::MAX
             && matches!(self.position, Position::Reading)
     }
 
     /// It was served up to `to`.
-    pub const fn advance(&mut self, to: u64) {
+    pub fn advance(&mut self, to: u64) {
         self.next = to;
+        if self.squeeze.is_some_and(|squeeze| squeeze.until() <= to) {
+            self.squeeze = None;
+        }
+    }
+
+    /// It was served up to `to`, save for the disposable frames that it is spared.
+    pub fn pass(&mut self, log: &StreamLog, to: u64) {
+        if self.thins {
+            let left_out =
+                (self.next..to).filter_map(|seq| log.frame(seq)).filter(|frame| self.spares(frame)).count();
+            self.gap += left_out as u64;
+            self.skipped += left_out as u64;
+            self.thinned += left_out as u64;
+        }
+        self.advance(to);
+    }
+
+    /// Whether a frame is left out although it would be due: nothing refers to it, and this subscriber is behind.
+    #[must_use]
+    pub const fn spares(&self, frame: &Frame) -> bool {
+        self.thins && frame.flags.contains(FrameFlags::DISPOSABLE)
+    }
+
+    /// Whether disposable frames are being left out.
+    #[must_use]
+    pub const fn is_thinning(&self) -> bool {
+        self.thins
+    }
+
+    /// Disposable frames left out that were not told of yet; now told.
+    pub const fn take_thinned(&mut self) -> u64 {
+        std::mem::replace(&mut self.thinned, 0)
+    }
+
+    /// Whether what is due next is of the past that one who catches up gets on timestamps of its own.
+    #[must_use]
+    pub const fn is_squeezed(&self) -> bool {
+        self.squeeze.is_some()
+    }
+
+    /// A frame as this subscriber gets it; `None` if it is of the past and left out.
+    #[must_use]
+    pub fn stamp<'a>(&self, frame: &'a Frame) -> Option<Cow<'a, Frame>> {
+        self.squeeze.map_or(Some(Cow::Borrowed(frame)), |squeeze| squeeze.stamp(frame))
     }
 
     /// It was served up to where the others stand. From then on it can be late, unless what it got last or gets next
     /// is itself old: then more of the GOP that it began with is still on its way from another shard.
-    pub fn arrive(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) {
-        let young = |seq| log.frame(seq).map(|frame| now.since(frame.origin) <= policy.max_age);
+    pub fn arrive(&mut self, log: &StreamLog, policy: &LagPolicy, hold: Duration, now: Instant) {
+        let age = part_of_budget(policy, hold, 2);
+        let young = |seq| log.frame(seq).map(|frame| now.since(frame.origin) <= age);
+        self.thins = false;
         // What came before may have been let go of, because it was old.
         let got = self.next.checked_sub(1).and_then(young).unwrap_or(false);
         if got && young(self.next).unwrap_or(true) {
@@ -207,27 +320,35 @@ impl Cursor {
         self.position
     }
 
-    /// Decides before a delivery: may it go on, must it skip, is it given up?
-    pub fn settle(&mut self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> LagVerdict {
+    /// Decides before a delivery: may it go on, must it skip, is it given up? `policy` has the hold in its age.
+    pub fn settle(&mut self, log: &StreamLog, policy: &LagPolicy, bounds: Bounds, now: Instant) -> LagVerdict {
         if self.position == Position::AwaitingKey {
-            let Some(start) = self.start_in(log) else { return LagVerdict::Wait };
-            if !self.started {
+            let Some(start) = self.start_in(log, bounds.limit) else { return LagVerdict::Wait };
+            if self.started {
+                self.leave_out(start);
+                self.resume(start, log);
+            } else {
                 // The GOP it begins with may be older than its budget, above all on a replica that got it just now.
                 self.exempt_until = now + policy.max_age;
+                self.begin(start, log);
             }
-            self.leave_out(start);
-            self.resume(start, log);
         }
-        if !self.is_over(log, policy, now) {
+        // What is held back on purpose does not count.
+        let bytes = log.bytes_behind(self.next).saturating_sub(log.bytes_behind(bounds.limit.max(self.next)));
+        if !self.is_over(log, policy, bytes, now) {
+            let half = || self.is_half_over(log, policy, bounds.hold, bytes, now);
+            self.thins = bounds.thins && now >= self.exempt_until && half();
             return LagVerdict::Deliver;
         }
+        self.thins = false;
         // The newest keyframe, if going there keeps the promise; else the next one that is published.
-        let key = log.latest_key().filter(|key| *key >= self.next && log.age(*key, now) <= policy.max_age);
+        let key = log.latest_key(bounds.limit);
+        let key = key.filter(|key| *key >= self.next && log.age(*key, now) <= policy.max_age);
         if key == Some(self.next) {
             // It stands there, with more bytes before it than it may have: the next keyframe would be no smaller.
             return LagVerdict::Deliver;
         }
-        let target = key.unwrap_or_else(|| log.head());
+        let target = key.unwrap_or_else(|| bounds.limit.max(self.next));
         let lost = log.age(self.next.max(log.tail()), now).saturating_sub(log.age(target, now));
         self.skips = self.skips.saturating_add(1);
         self.leave_out(target);
@@ -246,21 +367,22 @@ impl Cursor {
     }
 
     /// A new publisher begins: whatever is not delivered is left out, and its first keyframe is awaited.
-    pub const fn restart(&mut self, head: u64) {
+    pub fn restart(&mut self, head: u64) {
         if self.started && head > self.next {
             self.gap += head - self.next;
             self.skipped += head - self.next;
         }
-        self.next = head;
+        self.advance(head);
         self.config_from = head;
         self.awaiting = 0;
+        self.thins = false;
         self.started = false;
         self.again = false;
         self.position = Position::AwaitingKey;
     }
 
     /// It wanted nothing for a while: it goes on at the next keyframe, and nothing counts as left out.
-    pub const fn pause(&mut self, head: u64) {
+    pub fn pause(&mut self, head: u64) {
         let owed = self.config_from;
         let next = self.next;
         self.started = false;
@@ -269,27 +391,54 @@ impl Cursor {
         self.gap = 0;
     }
 
-    fn is_over(&self, log: &StreamLog, policy: &LagPolicy, now: Instant) -> bool {
+    fn is_over(&self, log: &StreamLog, policy: &LagPolicy, bytes: u64, now: Instant) -> bool {
         if self.next < log.tail() {
             return true;
         }
         if now < self.exempt_until {
             return false;
         }
-        log.age(self.next, now) > policy.max_age || log.bytes_behind(self.next) > policy.max_bytes
+        log.age(self.next, now) > policy.max_age || bytes > policy.max_bytes
+    }
+
+    /// Whether half of its budget is used up; once it is, less than a quarter must be, so that it is not spared one
+    /// frame and sent the next for ever.
+    fn is_half_over(&self, log: &StreamLog, policy: &LagPolicy, hold: Duration, bytes: u64, now: Instant) -> bool {
+        let part = if self.thins { 4 } else { 2 };
+        let age = part_of_budget(policy, hold, part);
+        log.age(self.next, now) > age || bytes > policy.max_bytes / u64::from(part)
+    }
+
+    /// Whether what a replica is being given is no place to start at before all of it is there.
+    fn is_shy_of_replay(&self, log: &StreamLog) -> bool {
+        self.start != FirstStart::Past || log.keeps_for_delay()
     }
 
     /// Where one who waits can start: a keyframe at or after its place, or any frame without video.
-    fn start_in(&self, log: &StreamLog) -> Option<u64> {
+    fn start_in(&mut self, log: &StreamLog, limit: u64) -> Option<u64> {
+        if !self.started && self.is_shy_of_replay(log) {
+            if log.is_replaying() {
+                return None;
+            }
+            if self.next < log.live_from() {
+                // It came, or was left without a publisher, before that.
+                match self.start {
+                    FirstStart::Live => self.next = log.live_from(),
+                    _ if log.has_video() && !self.began => return log.latest_key(limit),
+                    _ => {}
+                }
+            }
+        }
         if log.has_video() {
             // One who skipped goes to the newest; one who has waited for the stream misses nothing of it.
-            let newest = log.latest_key().filter(|key| *key >= self.next);
-            return if self.started { newest } else { log.first_key(self.next) };
+            let newest = log.latest_key(limit).filter(|key| *key >= self.next);
+            return if self.started { newest } else { log.first_key(self.next).filter(|key| *key < limit) };
         }
-        log.has_media().then(|| self.next.max(log.tail()))
+        let next = self.next.max(log.tail());
+        (log.has_media() && (next < limit || limit == log.head())).then_some(next)
     }
 
-    const fn leave_out(&mut self, to: u64) {
+    fn leave_out(&mut self, to: u64) {
         if self.started {
             let frames = to.saturating_sub(self.next);
             self.gap += frames;
@@ -298,7 +447,17 @@ impl Cursor {
                 self.config_from = self.next;
             }
         }
-        self.next = to;
+        self.advance(to);
+    }
+
+    /// Its first start.
+    fn begin(&mut self, at: u64, log: &StreamLog) {
+        self.resume(at, log);
+        self.began = true;
+        let start = std::mem::replace(&mut self.start, FirstStart::Past);
+        if start == FirstStart::CatchUp && log.frame(at).is_some_and(Frame::is_key) {
+            self.squeeze = Squeeze::new(log, at);
+        }
     }
 
     const fn resume(&mut self, at: u64, log: &StreamLog) {
@@ -325,186 +484,11 @@ impl Cursor {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::media::{Codec, Timestamp, TrackId};
-    use crate::stream::GopCache;
-    use bytes::Bytes;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn policy() -> LagPolicy {
-        LagPolicy {
-            max_age: Duration::from_secs(3),
-            max_bytes: 1_000_000,
-            evict_window: Duration::from_secs(10),
-            evict_lost: Duration::from_secs(9),
-        }
-    }
-
-    fn video(log: &mut StreamLog, key: bool, at: Instant, track: TrackId) -> u64 {
-        let time = Timestamp(i64::try_from(at.0).unwrap());
-        let mut frame = Frame::video(Codec::H264, key, time, time, Bytes::from_static(b"x")).on_track(track);
-        frame.origin = at;
-        log.append(at, frame).seq
-    }
-
-    fn log() -> StreamLog {
-        StreamLog::new(GopCache::default(), Duration::from_secs(3))
-    }
-
-    #[test]
-    fn one_who_lags_skips_to_the_newest_keyframe_and_every_frame_left_out_is_counted() {
-        let mut log = log();
-        video(&mut log, true, Instant(0), TrackId::VIDEO);
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
-        assert_eq!(cursor.settle(&log, &policy(), Instant(0)), LagVerdict::Deliver);
-        cursor.take_config();
-        cursor.advance(log.head());
-        for second in 1..=4 {
-            video(&mut log, second == 3, Instant(second * SECOND), TrackId::VIDEO);
-        }
-        let now = Instant(4 * SECOND + SECOND / 2);
-        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
-        assert_eq!((cursor.next(), cursor.take_gap(), cursor.skips), (3, 2, 1));
-        assert_eq!(cursor.take_config(), Some(1), "configuration since then is given again");
-    }
-
-    #[test]
-    fn without_a_keyframe_young_enough_it_waits_for_the_next() {
-        let mut log = log();
-        for second in 0..6 {
-            video(&mut log, second == 0, Instant(second * SECOND), TrackId::VIDEO);
-        }
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(5 * SECOND));
-        assert_eq!(cursor.next(), 0, "a joiner gets the whole GOP, however old its keyframe is");
-        assert_eq!(cursor.settle(&log, &policy(), Instant(5 * SECOND)), LagVerdict::Deliver);
-        let late = Instant(8 * SECOND + SECOND / 2);
-        assert_eq!(cursor.settle(&log, &policy(), late), LagVerdict::Wait);
-        video(&mut log, false, late, TrackId::VIDEO);
-        assert_eq!(cursor.settle(&log, &policy(), late), LagVerdict::Wait);
-        let key = video(&mut log, true, late, TrackId::VIDEO);
-        assert_eq!(cursor.settle(&log, &policy(), late), LagVerdict::Deliver);
-        assert_eq!((cursor.next(), cursor.take_gap()), (key, 7));
-    }
-
-    #[test]
-    fn one_who_never_reads_is_evicted_within_window_and_budget_but_half_speed_is_not() {
-        for (reads, evicted) in [(false, true), (true, false)] {
-            let mut log = log();
-            let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
-            let mut verdicts = Vec::new();
-            for tick in 0..600u64 {
-                let now = Instant(tick * SECOND / 10);
-                video(&mut log, tick % 10 == 0, now, TrackId::VIDEO);
-                let verdict = cursor.settle(&log, &policy(), now);
-                if reads && verdict == LagVerdict::Deliver && tick % 2 == 0 {
-                    cursor.take_gap();
-                    let next = (cursor.next() + 1).min(log.head());
-                    cursor.advance(next);
-                }
-                verdicts.push(verdict);
-            }
-            assert_eq!(verdicts.contains(&LagVerdict::Evict), evicted, "reads: {reads}");
-        }
-    }
-
-    #[test]
-    fn one_who_waited_gets_the_whole_gop_that_comes_however_old_it_is() {
-        let mut log = log();
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(20 * SECOND));
-        assert_eq!(cursor.settle(&log, &policy(), Instant(20 * SECOND)), LagVerdict::Wait);
-        for second in 10..=20 {
-            video(&mut log, second == 10, Instant(second * SECOND), TrackId::VIDEO);
-        }
-        let now = Instant(24 * SECOND);
-        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
-        assert_eq!((cursor.next(), cursor.gap()), (0, 0));
-    }
-
-    #[test]
-    fn an_old_gop_that_arrives_in_parts_is_not_late_before_its_young_end() {
-        let mut log = log();
-        let now = Instant(20 * SECOND);
-        video(&mut log, true, Instant(10 * SECOND), TrackId::VIDEO);
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), now);
-        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
-        let arrive = |cursor: &mut Cursor, log: &StreamLog| {
-            cursor.take_config();
-            cursor.advance(log.head());
-            cursor.arrive(log, &policy(), now);
-        };
-        arrive(&mut cursor, &log);
-        for second in 11..=20 {
-            video(&mut log, false, Instant(second * SECOND), TrackId::VIDEO);
-        }
-        assert_eq!(cursor.settle(&log, &policy(), now), LagVerdict::Deliver);
-        assert_eq!((cursor.next(), cursor.gap()), (1, 0), "the rest of its GOP is no older than what it began with");
-        assert!(!cursor.is_spent());
-        arrive(&mut cursor, &log);
-        assert!(cursor.is_spent(), "from the live edge on it is like the others");
-        video(&mut log, false, now, TrackId::VIDEO);
-        assert_eq!(cursor.settle(&log, &policy(), Instant(24 * SECOND)), LagVerdict::Wait);
-    }
-
-    #[test]
-    fn a_second_video_track_starts_at_a_keyframe_of_its_own() {
-        let mut log = log();
-        let (main, side) = (TrackId(0), TrackId(3));
-        video(&mut log, true, Instant(0), side);
-        video(&mut log, true, Instant(0), main);
-        video(&mut log, false, Instant(1), side);
-        video(&mut log, true, Instant(2), side);
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(2));
-        assert_eq!(cursor.settle(&log, &policy(), Instant(2)), LagVerdict::Deliver);
-        let got: Vec<_> = (cursor.next()..log.head()).filter(|seq| cursor.admits(log.frame(*seq).unwrap())).collect();
-        assert_eq!(got, [1, 3]);
-    }
-
-    #[test]
-    fn one_who_waited_from_the_start_begins_at_the_first_keyframe_also_without_a_cache() {
-        for cache in [GopCache::default(), GopCache::OFF] {
-            let mut log = StreamLog::new(cache, Duration::from_secs(3));
-            let mut cursor = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
-            for n in 0..4 {
-                video(&mut log, n % 2 == 1, Instant(n), TrackId::VIDEO);
-            }
-            assert_eq!(cursor.settle(&log, &policy(), Instant(4)), LagVerdict::Deliver);
-            assert_eq!((cursor.next(), cursor.gap(), cursor.skipped), (1, 0, 0), "{cache:?}");
-        }
-    }
-
-    #[test]
-    fn a_keyframe_larger_than_the_bound_of_bytes_is_delivered() {
-        let mut log = log();
-        let policy = LagPolicy { max_bytes: 0, ..policy() };
-        video(&mut log, true, Instant(0), TrackId::VIDEO);
-        let mut cursor = Cursor::join(&log, Start::Instant, &policy, Instant(0));
-        cursor.advance(log.head());
-        cursor.arrive(&log, &policy, Instant(0));
-        let key = video(&mut log, true, Instant(1), TrackId::VIDEO);
-        assert_eq!(cursor.settle(&log, &policy, Instant(1)), LagVerdict::Deliver);
-        assert_eq!((cursor.next(), cursor.take_gap()), (key, 0));
-        video(&mut log, true, Instant(2), TrackId::VIDEO);
-        assert_eq!(cursor.settle(&log, &policy, Instant(2)), LagVerdict::Deliver);
-        assert_eq!(cursor.take_gap(), 1, "but one that is not the newest is skipped");
-    }
-
-    #[test]
-    fn audio_alone_starts_at_any_frame() {
-        let mut log = log();
-        let mut early = Cursor::join(&log, Start::Instant, &policy(), Instant(0));
-        assert_eq!(early.settle(&log, &policy(), Instant(0)), LagVerdict::Wait);
-        for n in 0..5u64 {
-            let mut frame = Frame::audio(Codec::Aac, Timestamp(0), Bytes::from_static(b"x"));
-            frame.origin = Instant(n);
-            log.append(Instant(n), frame);
-        }
-        assert_eq!(early.settle(&log, &policy(), Instant(5)), LagVerdict::Deliver);
-        assert_eq!((early.next(), early.take_gap()), (0, 0));
-        let mut late = Cursor::join(&log, Start::Instant, &policy(), Instant(5));
-        assert_eq!(late.settle(&log, &policy(), Instant(5)), LagVerdict::Deliver);
-        assert_eq!(late.next(), 5);
-    }
+/// The age at which this part of its budget is used up.
+fn part_of_budget(policy: &LagPolicy, hold: Duration, part: u32) -> Duration {
+    hold + policy.max_age.saturating_sub(hold) / part
 }
+
+#[cfg(test)]
+#[path = "subscriber_tests.rs"]
+mod tests;

@@ -14,4 +14,5 @@ mod operations;
 mod publishers;
 mod records;
 mod sinks;
+mod starts;
 mod world;

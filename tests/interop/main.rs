@@ -23,6 +23,7 @@ mod joining;
 mod peers;
 mod refusals;
 mod serve;
+mod starts;
 mod timestamps;
 mod viewer;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use shardcast::id::StreamKey;
 use shardcast::limits::FILLER_BYTES_MAX;
-use shardcast::protocol::Merge;
 use shardcast::protocol::rtmp::frames_of_flv;
+use shardcast::protocol::{Merge, Start};
 use shardcast::stream::{Absent, AppSpec, Conflict, Filler, GopCache};
 use toml::de::DeValue;
 
@@ -35,6 +35,11 @@ pub(super) fn read_apps(sections: Vec<Section<'_>>, base: &Path) -> Vec<AppSpec>
 }
 
 fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec {
+    set(&mut app.start, section.take("start", start));
+    set(&mut app.delay_max, section.take("delay_max", duration(Duration::ZERO..=TEN_MINUTES)));
+    if matches!(app.start, Start::Behind(delay) if delay > app.delay_max) {
+        section.wrong("start", "is farther behind than delay_max, so that nobody could play");
+    }
     match section.take("gop_cache", |value| Ok(value.as_bool())).flatten() {
         Some(true) => {}
         Some(false) => app.gop_cache = GopCache::OFF,
@@ -93,6 +98,21 @@ fn app_name<'a>(value: &'a DeValue<'a>) -> Result<&'a str, String> {
         return Ok(name);
     }
     Err(format!("must be \"*\" or a name out of A-Z a-z 0-9 _ . ~ -, not {}", shown(value)))
+}
+
+fn start(value: &DeValue<'_>) -> Result<Start, String> {
+    let behind = |text: &str| {
+        let delay = parse_duration(text.strip_prefix("behind ")?)?;
+        (!delay.is_zero() && delay <= TEN_MINUTES).then_some(Start::Behind(delay))
+    };
+    match value.as_str() {
+        Some("instant") => Ok(Start::Instant),
+        Some("live") => Ok(Start::Live),
+        Some("catch-up") => Ok(Start::CatchUp),
+        text => text.and_then(behind).ok_or_else(|| {
+            format!("must be \"instant\", \"live\", \"catch-up\" or \"behind 30s\" (up to 10m), not {}", shown(value))
+        }),
+    }
 }
 
 fn merge(value: &DeValue<'_>) -> Result<Merge, String> {

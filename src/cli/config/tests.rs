@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shardcast::protocol::Merge;
+use shardcast::protocol::{Merge, Start};
 use shardcast::stream::{Absent, Conflict, GopCache};
 
 use super::*;
@@ -130,6 +130,14 @@ fn each_error_names_its_key_and_says_what_is_allowed() {
             "[[app]]\nname = \"a\"\nmerge = \"3s\"",
             "line 3: app[1].merge must be \"audio-rides\", \"off\" or a time from \"1ms\" to \"2s\"",
         ),
+        (
+            "[[app]]\nname = \"a\"\nstart = \"behind\"",
+            "line 3: app[1].start must be \"instant\", \"live\", \"catch-up\" or \"behind 30s\" (up to 10m), not \"behind\"",
+        ),
+        (
+            "[[app]]\nname = \"a\"\nstart = \"behind 30s\"\ndelay_max = \"10s\"",
+            "line 3: app[1].start is farther behind than delay_max, so that nobody could play",
+        ),
         ("[[app]]\nname = \"a\"\nabsent = \"wait\"", "line 3: app[1].absent must be \"refuse\" or \"wait 10s\""),
         (
             "[[app]]\nname = \"a\"\nconflict = \"fight\"",
@@ -232,12 +240,14 @@ fn the_command_line_stands_above_the_file() {
 #[test]
 fn an_application_says_how_its_streams_behave() {
     let text = "[[app]]\nname = \"live\"\ngop_cache = false\nmax_age = \"1s\"\nmax_bytes = \"1MiB\"\nevict_window = \"5s\"\n\
+                start = \"behind 30s\"\ndelay_max = \"1m\"\n\
                 merge = \"50ms\"\nrepublish_grace = \"10s\"\nabsent = \"wait 2m\"\nconflict = \"backup\"\n\
                 stall_after = \"700ms\"\nreturn_after = \"never\"";
     let app = load(text).unwrap().apps.remove(0);
     assert_eq!((&*app.name, app.gop_cache), ("live", GopCache::OFF));
     assert_eq!((app.lag.max_age, app.lag.max_bytes), (Duration::from_secs(1), 1 << 20));
     assert_eq!((app.lag.evict_window, app.lag.evict_lost), (Duration::from_secs(5), Duration::from_secs(5)));
+    assert_eq!((app.start, app.delay_max), (Start::Behind(Duration::from_secs(30)), Duration::from_secs(60)));
     assert_eq!(app.merge, Merge::Window(Duration::from_millis(50)));
     assert_eq!(app.republish_grace, Duration::from_secs(10));
     assert_eq!((app.absent, app.conflict), (Absent::Wait(Duration::from_secs(120)), Conflict::Backup));

@@ -88,7 +88,13 @@ impl Address {
 pub(super) fn play_options(credentials: &Credentials) -> PlayOptions {
     let millis = |name| credentials.param(name).and_then(|value| value.parse::<u64>().ok());
     PlayOptions {
-        start: if credentials.param("start") == Some("live") { Start::Live } else { Start::Instant },
+        start: match credentials.param("start") {
+            Some("instant") => Some(Start::Instant),
+            Some("live") => Some(Start::Live),
+            Some("catch-up") => Some(Start::CatchUp),
+            // What is more than the application keeps is refused with a reason, so here it needs no bound.
+            _ => millis("behind_ms").map(|ms| Start::Behind(Duration::from_millis(ms))),
+        },
         merge: millis("merge_ms").map(|ms| match ms.min(MERGE_MS_MAX) {
             0 => Merge::Off,
             ms => Merge::Window(Duration::from_millis(ms)),
@@ -205,7 +211,11 @@ mod tests {
         assert_eq!(options("merge_ms=50").merge, Some(Merge::Window(Duration::from_millis(50))));
         assert_eq!(options("merge_ms=99999999").merge, Some(Merge::Window(Duration::from_secs(10))));
         assert_eq!(options("merge_ms=-1&max_age_ms=x"), PlayOptions::default());
-        assert_eq!(options("start=live").start, Start::Live);
+        assert_eq!(options("start=live").start, Some(Start::Live));
+        assert_eq!(options("start=instant&behind_ms=5").start, Some(Start::Instant));
+        assert_eq!(options("start=catch-up").start, Some(Start::CatchUp));
+        assert_eq!(options("behind_ms=30000").start, Some(Start::Behind(Duration::from_secs(30))));
+        assert_eq!(options("start=yesterday&behind_ms=-1").start, None, "as the application says");
         assert_eq!(options("max_age_ms=1500").max_age, Some(Duration::from_millis(1500)));
     }
 }

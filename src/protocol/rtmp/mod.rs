@@ -13,8 +13,8 @@
 //! tracks are those of every protocol, video n > 0 is track 2n + 1 and audio n is track 2n + 2 where these exist.
 //!
 //! A viewer may add to the name: `token`, `user`, `password` (also `user:password@` before the host),
-//! `start=live`, `merge_ms=50`, `max_age_ms=800`, and `multitrack=1` for a player that knows multitrack without
-//! saying so.
+//! `start=instant`, `start=live`, `start=catch-up` or `behind_ms=30000` ([`Start`](crate::media::Start)),
+//! `merge_ms=50`, `max_age_ms=800`, and `multitrack=1` for a player that knows multitrack without saying so.
 //!
 //! Left out, and why: RTMPE (broken since 2009; RTMPS is TLS in front) and RTMPT (no client left); AMF3 beyond
 //! simple values and shared objects (Flash applications); seek, play2, recorded streams (this is a live router);

@@ -7,7 +7,9 @@ use super::session::Turn;
 use super::tag::{self, Packet, PacketKind, Packets};
 use super::track;
 use crate::limits::{Limit, TRACKS_MAX};
-use crate::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timestamp, TrackId, WireClock, WireTimestamp};
+use crate::media::{
+    Codec, Frame, FrameFlags, FrameKind, Media, NalFormat, Timestamp, TrackId, WireClock, WireTimestamp,
+};
 use crate::protocol::{Description, Output, StreamHandle};
 use crate::reason::{Label, Reason};
 
@@ -36,6 +38,8 @@ struct Track {
     id: TrackId,
     /// The first byte of its legacy audio tags, once it was told.
     sound: Option<u8>,
+    /// What its configuration in force says, of codecs whose frames are looked into.
+    nal: Option<NalFormat>,
 }
 
 impl Publishing {
@@ -79,6 +83,9 @@ impl Publishing {
         let kind = match packet.kind {
             PacketKind::Config => {
                 let payload = config(&packet.payload)?;
+                if let Some(track) = self.tracks.get_mut(index) {
+                    track.nal = NalFormat::from_config(packet.codec, &payload);
+                }
                 self.undriven(turn, index, packet.codec, FrameKind::Config, timestamp, payload);
                 return Ok(());
             }
@@ -87,7 +94,14 @@ impl Publishing {
                 return Ok(());
             }
             PacketKind::Key => FrameKind::Key,
-            PacketKind::Delta => FrameKind::Delta,
+            PacketKind::Delta => {
+                // Few encoders say so in the tag.
+                let nal = self.tracks.get(index).and_then(|track| track.nal);
+                if nal.is_some_and(|nal| nal.is_disposable(&packet.payload)) {
+                    flags = FrameFlags::DISPOSABLE;
+                }
+                FrameKind::Delta
+            }
             PacketKind::Disposable => {
                 flags = FrameFlags::DISPOSABLE;
                 FrameKind::Delta
@@ -236,7 +250,7 @@ impl Publishing {
             .filter(free)
             .or_else(|| (3..last).rev().map(TrackId).find(free))
             .ok_or(Reason::Limit(Limit::Tracks))?;
-        self.tracks.push(Track { media, wire, id, sound: None });
+        self.tracks.push(Track { media, wire, id, sound: None, nal: None });
         Ok(self.tracks.len() - 1)
     }
 }

@@ -1,6 +1,7 @@
 //! Those who are behind: one subscriber, from its own place, up to the edge or its budget.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -13,10 +14,11 @@ use crate::shard::Skip;
 use crate::shard::connection::{Connection, Rest};
 use crate::shard::env::Env;
 use crate::shard::group::{Packets, Slices, Subscriber, Target, for_each_piece, packet_len};
-use crate::stream::{Cursor, LagPolicy, LagVerdict, Position, StreamLog};
+use crate::stream::{Bounds, Cursor, LagPolicy, LagVerdict, Position, StreamLog};
 
 impl<E: Env> Outlets<'_, E> {
     /// Serves one subscriber from its own place up to `edge`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one stream, borrowed one by one")]
     pub(super) fn serve(
         &mut self,
         sub: &mut Subscriber,
@@ -24,6 +26,7 @@ impl<E: Env> Outlets<'_, E> {
         packets: Option<&mut Packets>,
         log: &StreamLog,
         policy: &LagPolicy,
+        bounds: Bounds,
         edge: u64,
     ) -> Served {
         if let Target::Connection(slot) = sub.target {
@@ -36,11 +39,11 @@ impl<E: Env> Outlets<'_, E> {
             }
         }
         let before = (cursor.skipped, cursor.skips);
-        let verdict = cursor.settle(log, policy, self.now);
+        let verdict = cursor.settle(log, policy, bounds, self.now);
         if cursor.skips != before.1 {
             let frames = cursor.skipped - before.0;
             self.counters.skipped += frames;
-            self.skips.push(Skip { place: sub.place, frames });
+            self.skips.push(Skip { place: sub.place, frames: frames + cursor.take_thinned() });
         }
         // Another shard is never given up: its readers would come back by the same way, for frames they had before.
         if verdict == LagVerdict::Evict && !matches!(sub.target, Target::Peer(..)) {
@@ -49,12 +52,21 @@ impl<E: Env> Outlets<'_, E> {
         if cursor.position() == Position::AwaitingKey {
             return Served::Waits;
         }
+        let before = cursor.skipped;
         let served = match (&sub.target, packets) {
             (Target::Connection(slot), Some(packets)) => self.send_packets(*slot, sub, cursor, packets, log, edge),
             _ => self.push_frames(sub, cursor, log, edge),
         };
+        self.counters.skipped += cursor.skipped - before;
         if served == Served::Edge {
-            cursor.arrive(log, policy, self.now);
+            cursor.arrive(log, policy, bounds.hold, self.now);
+        }
+        if !cursor.is_thinning() {
+            // One record however many single frames it was spared in a row.
+            let frames = cursor.take_thinned();
+            if frames > 0 {
+                self.skips.push(Skip { place: sub.place, frames });
+            }
         }
         served
     }
@@ -74,10 +86,18 @@ impl<E: Env> Outlets<'_, E> {
         if let Some(from) = cursor.config_owed()
             && cursor.next() < edge
         {
-            push_config(connection, packets, log, from, cursor.next());
+            push_config(connection, packets, log, from, cursor);
             cursor.take_config();
         }
-        packets.cover(log, cursor.next());
+        if cursor.is_squeezed()
+            && let Some(served) = self.send_past(slot, sub, cursor, packets, log, edge)
+        {
+            return served;
+        }
+        let Some(connection) = self.connections.get_mut(slot) else { return Served::Gone(Reason::PeerClosed) };
+        // Those who are not told of gaps are done with them here.
+        cursor.take_gap();
+        packets.cover(log, cursor.next(), edge);
         let mut budget = CATCH_UP_BYTES_PER_TURN;
         loop {
             let from = cursor.next();
@@ -90,7 +110,9 @@ impl<E: Env> Outlets<'_, E> {
             }
             let mut selective = false;
             while room && seq < edge && slices.bytes < budget && !selective {
-                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+                if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq))
+                    && !cursor.spares(frame)
+                {
                     // While a track waits for its keyframe frames go one by one, so that what is admitted is sent.
                     selective = cursor.is_selective();
                     if selective && !cursor.admits(frame) {
@@ -105,7 +127,8 @@ impl<E: Env> Outlets<'_, E> {
             if slices.is_empty() {
                 // Frames that this format does not carry, or that wait for their track's keyframe.
                 let passed = if seq == from && seq < edge { seq + 1 } else { seq };
-                cursor.advance(passed);
+                cursor.pass(log, passed);
+                cursor.take_gap();
                 if passed >= edge {
                     connection.clear = connection.writable && connection.cold.pending.is_empty();
                     return Served::Edge;
@@ -128,13 +151,15 @@ impl<E: Env> Outlets<'_, E> {
             let media = connection.consume_pending(sent);
             let through = connection.cold.pending.is_empty();
             let rest = connection.cold.rest.take_if(|_| through);
-            let (next, frames, bytes) = account(connection, sub.place, packets, log, from, seq, media);
+            let spared = |frame: &Frame| cursor.spares(frame);
+            let (next, frames, bytes) = account(connection, sub.place, packets, log, from..seq, media, spared);
             connection.cold.rest.take_if(|rest| rest.origin < self.since);
-            let whole = from..whole_until(connection, next);
+            let whole = (from..whole_until(connection, next)).filter(|seq| !log.frame(*seq).is_some_and(spared));
             self.times.of_one(self.env, rest, packets, log, whole, self.since);
             self.counters.deliveries += frames;
             sub.bytes += bytes;
-            cursor.advance(next);
+            cursor.pass(log, next);
+            cursor.take_gap();
             if sent < total {
                 connection.block(self.now);
                 return Served::Blocked;
@@ -156,21 +181,24 @@ pub(super) fn whole_until<S>(connection: &Connection<S>, next: u64) -> u64 {
     if connection.cold.pending.is_empty() { next } else { next.saturating_sub(1) }
 }
 
-/// After a send that took `sent` bytes of the frames `from..to`: which frame is due next, how many are through,
-/// and their payload bytes. The rest of a frame that is through in part is kept by the connection: bytes of two
+/// After a send that took `sent` bytes of the frames in `range`, save for those that the subscriber is spared: which
+/// frame is due next, how many are through, and their payload bytes. The rest of a frame that is through in part is kept
+/// by the connection: bytes of two
 /// messages never mix.
 pub(super) fn account<S>(
     connection: &mut Connection<S>,
     place: usize,
     packets: &Packets,
     log: &StreamLog,
-    from: u64,
-    to: u64,
+    range: Range<u64>,
     mut sent: usize,
+    spared: impl Fn(&Frame) -> bool,
 ) -> (u64, u64, u64) {
-    let (mut seq, mut frames, mut bytes) = (from, 0, 0);
-    while seq < to {
-        if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq)) {
+    let (mut seq, mut frames, mut bytes) = (range.start, 0, 0);
+    while seq < range.end {
+        if let (Some(packet), Some(frame)) = (packets.get(seq), log.frame(seq))
+            && !spared(frame)
+        {
             let len = packet_len(packet, &frame.payload);
             if sent == 0 && len > 0 {
                 break;
@@ -213,20 +241,34 @@ fn is_within(piece: &[u8], payload: &[u8]) -> bool {
     payload.as_ptr_range().contains(&piece.as_ptr())
 }
 
-/// Configuration in force at `seq`, in the format, with the time of the frame there.
-fn push_config<S>(connection: &mut Connection<S>, packets: &mut Packets, log: &StreamLog, from: u64, seq: u64) {
+/// Configuration in force where `cursor` stands, in the format, with the time of the frame there.
+fn push_config<S>(
+    connection: &mut Connection<S>,
+    packets: &mut Packets,
+    log: &StreamLog,
+    from: u64,
+    cursor: &Cursor,
+) {
+    let seq = cursor.next();
     let Some(start) = log.frame(seq).map(|frame| frame.dts) else { return };
     for config in log.configs(from, seq) {
         let mut config = config.clone();
         (config.pts, config.dts) = (start, start);
-        let Some(packet) = packets.once(&config) else { continue };
-        for_each_piece(&packet, &config.payload, |piece| {
-            let bytes = if is_within(piece, &config.payload) {
-                config.payload.slice_ref(piece)
-            } else {
-                Bytes::copy_from_slice(piece)
-            };
-            connection.push_media(bytes);
-        });
+        let Some(config) = cursor.stamp(&config) else { continue };
+        push_once(connection, packets, &config);
     }
+}
+
+/// A frame that only this subscriber gets in this form; whether the format carries it.
+pub(super) fn push_once<S>(connection: &mut Connection<S>, packets: &mut Packets, frame: &Frame) -> bool {
+    let Some(packet) = packets.once(frame) else { return false };
+    for_each_piece(&packet, &frame.payload, |piece| {
+        let bytes = if is_within(piece, &frame.payload) {
+            frame.payload.slice_ref(piece)
+        } else {
+            Bytes::copy_from_slice(piece)
+        };
+        connection.push_media(bytes);
+    });
+    true
 }

@@ -47,10 +47,10 @@ impl<E: Env> Outlets<'_, E> {
 
     /// One gathered array of slices for all connections of the cohort.
     fn flush_packets(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy, budget: &mut usize) -> bool {
-        let (from, head) = (group.edge, log.head());
-        let (mut to, visited) = group.under_way.unwrap_or((head, 0));
+        let from = group.edge;
+        let (mut to, visited) = group.under_way.unwrap_or_else(|| (group.released(log, self.now), 0));
         let Some(mut packets) = group.packets.take() else { return true };
-        packets.cover(log, from);
+        packets.cover(log, from, to);
         let mut slices = Slices::new(usize::MAX);
         let mut payload = 0;
         let mut timed = from..from;
@@ -72,7 +72,7 @@ impl<E: Env> Outlets<'_, E> {
                     return true;
                 }
                 payload += frame.payload.len() as u64;
-                if frame.is_timed() {
+                if frame.is_timed() && group.delay.is_zero() {
                     timed = if timed.is_empty() { seq } else { timed.start }..seq + 1;
                 }
             }
@@ -155,7 +155,9 @@ impl<E: Env> Outlets<'_, E> {
                 Ok(sent) => {
                     connection.took(self.now, sent);
                     self.counters.bytes_out += sent as u64;
-                    let (next, frames, bytes) = account(connection, sub.place, packets, log, from, to, sent);
+                    let (next, frames, bytes) =
+                        account(connection, sub.place, packets, log, from..to, sent, |_| false);
+                    connection.cold.rest.take_if(|rest| rest.origin < self.since);
                     let whole = whole_until(connection, next);
                     if TIMED {
                         self.times.of_one(self.env, None, packets, log, from..whole, Instant::ZERO);
@@ -180,15 +182,15 @@ impl<E: Env> Outlets<'_, E> {
 
     /// The frames as they are for all sinks, rings of the host and other shards of the cohort.
     fn flush_frames(&mut self, group: &mut Group, log: &StreamLog, policy: &LagPolicy) {
-        let from = group.edge;
+        let (from, to) = (group.edge, group.released(log, self.now));
         let Some(first) = log.frame(from) else {
             for sub in group.round(0) {
                 self.set_aside(sub, policy);
             }
-            return group.finish_round(log.head());
+            return group.finish_round(to);
         };
-        let batch = Batch::gather(log, from, first);
-        if batch.timed {
+        let batch = Batch::gather(log, from..to, first);
+        if batch.timed && group.delay.is_zero() {
             self.hand_timed(group, &batch, from, policy);
         } else {
             self.hand_all(group, &batch, from, policy);

@@ -28,6 +28,16 @@ impl<E: Env> Outlets<'_, E> {
                 seq += 1;
                 continue;
             }
+            if cursor.spares(frame) {
+                cursor.advance(seq);
+                cursor.pass(log, seq + 1);
+                seq += 1;
+                continue;
+            }
+            let Some(frame) = cursor.stamp(frame) else {
+                seq += 1;
+                continue;
+            };
             if cursor.gap() > 0 {
                 if !self.push_gap(&mut sub.target, cursor.gap()) {
                     cursor.advance(seq);
@@ -49,7 +59,7 @@ impl<E: Env> Outlets<'_, E> {
                 }
                 cursor.take_config();
             }
-            match self.push_frame(&mut sub.target, frame) {
+            match self.push_frame(&mut sub.target, &frame) {
                 Ok(true) => {
                     sub.bytes += frame.payload.len() as u64;
                     if frame.is_timed() && frame.origin >= self.since && !matches!(sub.target, Target::Peer(..)) {

@@ -1,6 +1,6 @@
 //! StreamLog → packetizer → one `sendmsg` per connection.
 //!
-//! First those who are behind, each within a budget (`catch_up.rs`); then, for each stream with new frames, the cohort
+//! First those who are behind, each within a budget (`catch_up.rs`, `past.rs`); then, for each stream with new frames, the cohort
 //! at the live edge of each group: one gathered array serves all of them (`cohort.rs`). Sinks, the host's rings and
 //! other shards are handed frames as they are (`hand_over.rs`). A subscriber that can't take more keeps its place in
 //! the log and nothing else; it is served again when its socket or ring has room.
@@ -8,6 +8,7 @@
 mod catch_up;
 mod cohort;
 mod hand_over;
+mod past;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,15 +19,18 @@ pub(super) use cohort::Offer;
 
 use super::connection::Connection;
 use super::env::Env;
+use super::group::Target;
 use super::host::HostEnd;
 use super::inspect::Counters;
 use super::mesh::Mesh;
+use super::message::Control;
 use super::meter::Times;
 use super::{Shard, Skip};
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind};
 use crate::limits::{BEHIND_BYTES_PER_TURN, EDGE_BYTES_PER_ROUND, EDGE_BYTES_PER_TURN};
 use crate::reason::Reason;
+use crate::stream::Bounds;
 
 /// Everything that a delivery needs besides the stream itself.
 pub(super) struct Outlets<'a, E: Env> {
@@ -112,6 +116,7 @@ impl<E: Env> Shard<E> {
 
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
     pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
+        self.look_at_pace(place, now.mono);
         let Some(entry) = self.places.get_mut(place) else { return };
         let (group_index, index, max_age, since) = (entry.group(), entry.index(), entry.max_age(), entry.started);
         let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
@@ -121,8 +126,17 @@ impl<E: Env> Shard<E> {
             policy.max_age = age;
         }
         let group = &mut stream.groups[group_index];
-        // What waited for company was not late for that.
-        policy.max_age += group.hold();
+        if let Target::Connection(slot) = group.subs[index].target
+            && let Some(connection) = self.connections.get(slot)
+        {
+            // Its budget is the age at which the viewer gets a frame, so that what the socket adds is taken off.
+            policy.max_age -= connection.dwell().min(policy.max_age * 3 / 4);
+        }
+        // What waited for company, or for its time, was not late for that.
+        let delayed = !group.delay.is_zero();
+        let hold = group.hold();
+        policy.max_age += hold;
+        let group_released = group.released(&stream.log, now.mono);
         let sub = &mut group.subs[index];
         sub.queued = false;
         if sub.paused {
@@ -141,14 +155,29 @@ impl<E: Env> Shard<E> {
             skips: &mut self.skips,
             times: Times { shard: &mut self.stages, stream: &mut stream.meter },
             now: now.mono,
-            since,
+            since: if delayed { Instant::FAR } else { since },
         };
-        let edge = if to_the_end || ending.is_some() { stream.log.head() } else { group.edge };
+        let edge = match () {
+            () if delayed => group_released,
+            () if to_the_end || ending.is_some() => stream.log.head(),
+            () => group.edge,
+        };
+        // At a skip the newest keyframe counts, also if the others do not have it yet.
+        let limit = if delayed { edge } else { stream.log.head() };
+        let bounds = Bounds { limit, hold, thins: !matches!(sub.target, Target::Peer(..)) };
         let cursor = sub.step_aside(&mut entry.cursor);
-        let served = out.serve(sub, cursor, group.packets.as_mut(), &stream.log, &policy, edge);
+        let served = out.serve(sub, cursor, group.packets.as_mut(), &stream.log, &policy, bounds, edge);
         sub.step_in(&mut entry.cursor);
+        if matches!(served, Served::Edge | Served::Waits)
+            && let Target::Peer(shard, slot) = sub.target
+            && let Some(terms) = entry.terms.as_mut()
+            && std::mem::take(&mut terms.replays)
+        {
+            out.mesh.control(shard, Control::Replayed { slot });
+        }
+        let over = !delayed || edge == stream.log.head();
         match (served, ending) {
-            (Served::Edge | Served::Waits, Some(reason)) => out.gone.push((place, reason)),
+            (Served::Edge | Served::Waits, Some(reason)) if over => out.gone.push((place, reason)),
             (Served::Gone(reason), _) => out.gone.push((place, reason)),
             (Served::More, _) => {
                 sub.queued = true;
@@ -183,6 +212,8 @@ impl<E: Env> Shard<E> {
         let mut later = Instant::FAR;
         let mut done = true;
         for group in &mut stream.groups {
+            // Who wants to be behind tells nothing about the time that frames take.
+            out.since = if group.delay.is_zero() { Instant::ZERO } else { Instant::FAR };
             if group.subs.is_empty() {
                 group.edge = stream.log.head();
                 continue;
@@ -196,6 +227,10 @@ impl<E: Env> Shard<E> {
                     done = false;
                     break;
                 }
+            }
+            if stream.ending.is_some() && !group.delay.is_zero() && group.edge == stream.log.head() {
+                // The last frame was old enough: now they are told the end.
+                group.queue_all(out.behind);
             }
         }
         stream.log.sweep();

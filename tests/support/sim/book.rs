@@ -30,6 +30,10 @@ pub struct Book {
     pub now: u64,
     /// Nothing may be left out.
     pub gapless: bool,
+    /// Nothing may be older, in ns, where frames may be late for no reason but how their viewer reads.
+    pub budget: Option<u64>,
+    /// The oldest that any was, in percent of what it might be: when a socket took it, and when it was read.
+    pub oldest: [u64; 2],
     /// Some shard was lost: what it knew is gone.
     pub shard_lost: bool,
     /// Which publisher speaks when this peer, or this host's publisher, publishes this name.
@@ -95,6 +99,10 @@ pub struct Placed {
     pub kind: FrameKind,
     pub dts: i64,
     pub pts: i64,
+    /// When its first byte reached the router.
+    pub origin: u64,
+    /// Nothing refers to it.
+    pub disposable: bool,
 }
 
 impl Life {
@@ -223,6 +231,8 @@ impl Book {
             kind: tag.kind,
             dts: frame.dts.0,
             pts: frame.pts.0,
+            origin: frame.origin.0,
+            disposable: frame.flags.contains(FrameFlags::DISPOSABLE),
         });
     }
 

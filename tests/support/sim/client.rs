@@ -1,17 +1,19 @@
 //! A peer that speaks the test's own protocol: it publishes, plays, or does neither, well or badly.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use shardcast::id::StreamKey;
+use shardcast::protocol::Start;
 use shardcast::reason::Reason;
 
 use super::book::{BookRef, Source};
 use super::encoder::Encoder;
 use super::net::{NetRef, peer_address};
-use super::proto::{Heard, Note, Say, Tongue, WITHOUT_DATA};
+use super::proto::{Heard, Note, Say, Tongue, WITHOUT_DATA, way_of};
 use super::rng::Rng;
-use super::watcher::{Seen, Watcher};
+use super::watcher::{Budget, Seen, Watcher};
 
 /// How a peer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Reading {
     Fast,
     /// So many bytes each millisecond.
     Slow(u64),
+    /// All that is there, every so many milliseconds.
+    Bursts(u64),
     /// Nothing.
     Stalled,
 }
@@ -81,21 +85,50 @@ impl Client {
         self.encoder = Some(encoder);
     }
 
+    /// How old what it gets may be, where the run promises anything.
+    fn budget(&self, start: Start, merge: u16, max_age_ms: u32) -> Option<Budget> {
+        let book = self.book.lock();
+        let usual = book.budget?;
+        let ms = |ms: u64| ms * 1_000_000;
+        let company = u64::from(if merge > 2 { merge } else { 0 }).max(COMPANY_MOST_MS);
+        let delay = if let Start::Behind(delay) = start { delay } else { Duration::ZERO };
+        let age = if max_age_ms > 0 { ms(max_age_ms.into()) } else { usual };
+        let handed = age + ms(company) + u64::try_from(delay.as_nanos()).expect("short");
+        // What its own system holds, the least that a socket takes, and the frame that it is in.
+        let beyond = (self.net.borrow().window(self.conn) + UNSENT_LEAST + FRAME_MOST) as u64;
+        let by_itself = match self.reading {
+            // An eighth of the quarter of a budget that waits in a socket is not worth a system call.
+            Reading::Slow(rate) => ms(beyond / rate) + age / 32,
+            // The frame that a burst ends in waits for the next one.
+            Reading::Bursts(pause) => ms(2 * pause),
+            _ => 0,
+        };
+        let since = book.now + ms(JOINED_WITHIN_MS);
+        let settled = since + 2 * age + ms(SETTLED_WITHIN_MS);
+        Some(Budget { since, handed, read: handed + by_itself + ms(LATENCY_MOST_MS), settled })
+    }
+
     /// Plays with chosen options.
-    pub fn play(&mut self, key: &StreamKey, live: bool, merge: u16, max_age_ms: u32) {
+    pub fn play(&mut self, key: &StreamKey, start: Start, merge: u16, max_age_ms: u32) {
         self.next_handle += 1;
         let handle = self.next_handle;
         let flavour = u8::try_from(self.rng.below(4)).expect("below 4");
-        let mut rest = vec![flavour, u8::from(live)];
+        let behind = if let Start::Behind(delay) = start { delay.as_millis() } else { 0 };
+        let (way, behind) = (way_of(start), u16::try_from(behind).expect("few seconds"));
+        let mut rest = vec![flavour, way];
+        rest.extend_from_slice(&behind.to_be_bytes());
         rest.extend_from_slice(&merge.to_be_bytes());
         rest.extend_from_slice(&max_age_ms.to_be_bytes());
         rest.extend_from_slice(key.as_str().as_bytes());
         self.say(Say::Play, handle, &rest);
         let name = format!("player {}.{handle}", self.conn);
         let carries_data = u32::from(flavour) != WITHOUT_DATA;
-        let mut watcher = Watcher::new(&self.book, name, key, self.shard).unmarked(carries_data);
+        let mut watcher =
+            Watcher::new(&self.book, name, key, self.shard).unmarked(carries_data).starting(Some(start));
         if self.tongue.is_rtmp() {
             watcher = watcher.over_rtmp();
+        } else {
+            watcher = watcher.promised(self.budget(start, merge, max_age_ms));
         }
         self.plays.insert(handle, watcher);
     }
@@ -175,7 +208,7 @@ impl Client {
         if net.client_has_news(self.conn) {
             due = due.min(match self.reading {
                 Reading::Fast => now,
-                Reading::Slow(_) => self.next_read,
+                Reading::Slow(_) | Reading::Bursts(_) => self.next_read,
                 // A reset is noticed all the same.
                 Reading::Stalled if net.client_at_end(self.conn) => now,
                 Reading::Stalled => u64::MAX,
@@ -216,14 +249,22 @@ impl Client {
                 self.next_read = now + 1_000_000;
                 usize::try_from(rate).expect("small")
             }
+            Reading::Bursts(pause) if now >= self.next_read => {
+                self.next_read = now + pause * 1_000_000;
+                usize::MAX
+            }
             _ => 0,
         };
         if most > 0 {
             self.net.borrow_mut().client_read(self.conn, most, &mut self.inbox);
         }
         loop {
+            let mut net = self.net.borrow_mut();
+            let first_byte = net.client_has_taken(self.conn) - self.inbox.len() as u64;
+            let handed = net.when_taken(self.conn, first_byte);
+            drop(net);
             match self.tongue.hear(&mut self.inbox, &mut self.outbox) {
-                Ok(Some(heard)) => self.take(heard),
+                Ok(Some(heard)) => self.take(heard, handed),
                 Ok(None) => return,
                 Err(what) => {
                     self.book.lock().trouble(format!("peer {}: {what}", self.conn));
@@ -233,10 +274,10 @@ impl Client {
         }
     }
 
-    fn take(&mut self, heard: Heard) {
+    fn take(&mut self, heard: Heard, handed: u64) {
         match heard {
             Heard::Frame(handle, frame) => match self.plays.get_mut(&handle) {
-                Some(watcher) => watcher.frame(Seen::frame(&frame)),
+                Some(watcher) => watcher.frame(Seen { handed, ..Seen::frame(&frame) }),
                 // Under way when it stopped.
                 None if handle <= self.next_handle => {}
                 None => self.book.lock().trouble(format!("peer {}: media on handle {handle}", self.conn)),
@@ -274,5 +315,17 @@ impl Client {
     }
 }
 
+/// Frames wait so long for each other unless a viewer says otherwise.
+const COMPANY_MOST_MS: u64 = 45;
+/// A connection that plays at once does so within this.
+const JOINED_WITHIN_MS: u64 = 200;
+/// The pace of a stream, and of who reads slowly, is known then.
+const SETTLED_WITHIN_MS: u64 = 4_000;
+/// The network's, and what steps take.
+const LATENCY_MOST_MS: u64 = 50;
+/// [`UNSENT_BYTES_MIN`](shardcast::limits::UNSENT_BYTES_MIN).
+const UNSENT_LEAST: usize = 4_096;
+/// A keyframe with its head.
+const FRAME_MOST: usize = 3_100;
 /// An encoder waits when so much is unsent.
 const OUTBOX_MOST: usize = 256 * 1024;

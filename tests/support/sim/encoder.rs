@@ -30,6 +30,8 @@ pub struct Encoder {
     /// Timestamps step back now and then.
     sloppy: bool,
     big: bool,
+    /// Nothing refers to some of its deltas.
+    disposable: bool,
 }
 
 /// How the clock behind its timestamps runs.
@@ -69,6 +71,8 @@ pub struct Taste {
     /// So many times faster than life.
     pub rate: u64,
     pub sloppy: bool,
+    /// Nothing refers to some of its deltas.
+    pub disposable: bool,
     /// Frames of up to 200 kB now and then.
     pub big: bool,
     /// Where its clock starts.
@@ -128,6 +132,7 @@ impl Encoder {
             set_at: None,
             sloppy: taste.sloppy,
             big: taste.big,
+            disposable: taste.disposable,
         }
     }
 
@@ -192,6 +197,7 @@ impl Encoder {
         };
         let tag = Tag { publisher: self.id, seq: self.seq, track: track.id.0, kind, version: track.version };
         self.seq += 1;
+        let disposable = kind == FrameKind::Delta && self.disposable && self.rng.one_in(2);
         self.book.lock().sent(
             self.id,
             Sent {
@@ -208,7 +214,7 @@ impl Encoder {
             track: track.id,
             kind,
             codec: track.codec,
-            flags: FrameFlags::default(),
+            flags: if disposable { FrameFlags::DISPOSABLE } else { FrameFlags::default() },
         })
     }
 

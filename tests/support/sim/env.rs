@@ -67,6 +67,10 @@ impl Env for SimEnv {
         self.card.send(socket, slices)
     }
 
+    fn bound_unsent(&mut self, socket: &mut SimSocket, bytes: u32) {
+        self.card.bound_unsent(socket, usize::try_from(bytes).expect("a few kilobytes"));
+    }
+
     fn finish(&mut self, socket: &mut SimSocket) {
         self.card.finish(socket);
     }

@@ -213,7 +213,7 @@ impl HostSubscriber {
         match self.reading {
             Reading::Fast if self.asleep && !self.woken.0.load(Ordering::Relaxed) => u64::MAX,
             Reading::Fast => now,
-            Reading::Slow(_) => self.next_read,
+            Reading::Slow(_) | Reading::Bursts(_) => self.next_read,
             Reading::Stalled => u64::MAX,
         }
     }
@@ -237,6 +237,10 @@ impl HostSubscriber {
                 self.next_read = now + 1_000_000;
                 // Frames, not bytes.
                 usize::try_from(rate).expect("small") / 500 + 1
+            }
+            Reading::Bursts(pause) => {
+                self.next_read = now + pause * 1_000_000;
+                usize::MAX
             }
             Reading::Stalled => return,
         };

@@ -77,13 +77,31 @@ struct Pipe {
     /// Bytes under way and unread; `used <= capacity`.
     used: usize,
     capacity: usize,
+    /// So many bytes may wait to be sent while the peer's system has no room for them.
+    unsent_max: usize,
+    /// What was put there in all, and taken from it.
+    put: u64,
+    taken: u64,
+    /// Where what was put at once ends, counted from the first byte, and when that was.
+    puts: VecDeque<(u64, u64)>,
     fin_at: Option<u64>,
     eof: bool,
 }
 
 impl Pipe {
     fn new(capacity: usize) -> Self {
-        Self { flight: VecDeque::new(), ready: BytesMut::new(), used: 0, capacity, fin_at: None, eof: false }
+        Self {
+            flight: VecDeque::new(),
+            ready: BytesMut::new(),
+            used: 0,
+            capacity,
+            unsent_max: usize::MAX,
+            put: 0,
+            taken: 0,
+            puts: VecDeque::new(),
+            fin_at: None,
+            eof: false,
+        }
     }
 
     fn put(&mut self, at: u64, bytes: &[u8]) {
@@ -119,8 +137,14 @@ impl Pipe {
         self.used -= into.len();
     }
 
+    /// The peer's system holds a part of it; the rest waits in the sender's.
+    fn window(&self) -> usize {
+        (self.capacity / 4).min(WINDOW_MOST)
+    }
+
     fn room(&self) -> usize {
-        self.capacity - self.used.min(self.capacity)
+        let free = self.capacity - self.used.min(self.capacity);
+        free.min(self.unsent_max.saturating_sub(self.used.saturating_sub(self.window())))
     }
 
     fn next_arrival(&self) -> Option<u64> {
@@ -233,13 +257,34 @@ impl Net {
             into.extend_from_slice(&conn.down.ready[..len]);
             conn.down.ready.advance(len);
             conn.down.used -= len;
+            conn.down.taken += len as u64;
         }
-        let enough = if late_room { (conn.down.capacity / 3).max(1) } else { 1 };
+        let most = conn.down.capacity.min(conn.down.unsent_max);
+        let enough = if late_room { (most / 3).max(1) } else { 1 };
         if conn.blocked && conn.down.room() >= enough {
             conn.blocked = false;
             conn.writable = true;
         }
         len
+    }
+
+    /// When the router's socket took the byte of this number, of those that the peer has read; forgets those before.
+    pub fn when_taken(&mut self, id: usize, byte: u64) -> u64 {
+        let puts = &mut self.conns[id].down.puts;
+        while puts.front().is_some_and(|(end, _)| *end <= byte) {
+            puts.pop_front();
+        }
+        puts.front().map_or(self.now, |(_, at)| *at)
+    }
+
+    /// Bytes that the peer has read in all.
+    pub fn client_has_taken(&self, id: usize) -> u64 {
+        self.conns[id].down.taken
+    }
+
+    /// Bytes that the peer's system holds of what it has not read.
+    pub fn window(&self, id: usize) -> usize {
+        self.conns[id].down.window()
     }
 
     pub fn client_has_news(&self, id: usize) -> bool {
@@ -388,6 +433,8 @@ impl Net {
             bytes.extend_from_slice(&slice[..take]);
         }
         conn.down.put(self.now + conn.latency, &bytes);
+        conn.down.put += len as u64;
+        conn.down.puts.push_back((conn.down.put, self.now));
         Ok(len)
     }
 
@@ -432,6 +479,9 @@ impl Net {
         }
     }
 }
+
+/// What a peer's system holds at most: little, so that nearly all that is late is the router's to answer for.
+const WINDOW_MOST: usize = 4_096;
 
 /// The address of a peer: one per connection.
 pub fn peer_address(id: usize) -> SocketAddr {
@@ -483,6 +533,10 @@ impl Card {
 
     pub fn send(&mut self, socket: &SimSocket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.net.borrow_mut().send(socket.id, slices)
+    }
+
+    pub fn bound_unsent(&mut self, socket: &SimSocket, bytes: usize) {
+        self.net.borrow_mut().conns[socket.id].down.unsent_max = bytes;
     }
 
     pub fn finish(&mut self, socket: &SimSocket) {

@@ -172,19 +172,27 @@ impl World {
             return;
         }
         let (key, shard) = (self.any_key(), self.any_shard());
-        let live = self.rng.one_in(4);
+        let start = self.start();
         let merge = self.rng.pick(&[0, 0, 1, 2, 50]);
         let hurried = !self.swarm.gapless;
-        let max_age = if hurried { self.rng.pick(&[0, 0, 0, 100, 500]) } else { 0 };
+        let max_age = if hurried && !self.swarm.steadfast { self.rng.pick(&[0, 0, 0, 100, 500]) } else { 0 };
+        if self.swarm.budget.is_some() {
+            // One who keeps its way of reading, and a connection of its own.
+            let reading = self.steady_reading();
+            let max_age = self.rng.pick(&[0, 0, 1_500]);
+            let client = self.peer(shard);
+            client.reading = reading;
+            return client.play(&key, start, merge, max_age);
+        }
         let old = self.any_client().filter(|at| self.rng.one_in(4) && !self.clients[*at].tongue.is_rtmp());
         let reading = if hurried && self.rng.one_in(6) { self.any_reading() } else { Reading::Fast };
         match old {
             // A second play on one connection, or a publisher that plays.
-            Some(at) => self.clients[at].play(&key, live, merge, max_age),
+            Some(at) => self.clients[at].play(&key, start, merge, max_age),
             None => {
                 let client = self.peer(shard);
                 client.reading = reading;
-                client.play(&key, live, merge, max_age);
+                client.play(&key, start, merge, max_age);
             }
         }
     }
@@ -203,6 +211,11 @@ impl World {
     fn any_reading(&mut self) -> Reading {
         let rate = self.rng.pick(&[10, 100, 1_000, 10_000]);
         self.rng.pick(&[Reading::Fast, Reading::Slow(rate), Reading::Slow(rate), Reading::Stalled])
+    }
+
+    fn steady_reading(&mut self) -> Reading {
+        let (rate, pause) = (self.rng.within(4, 40), self.rng.pick(&[30, 200, 700, 2_500, 6_000]));
+        self.rng.pick(&[Reading::Fast, Reading::Slow(rate), Reading::Slow(rate), Reading::Bursts(pause)])
     }
 
     fn publisher_ends(&mut self) {

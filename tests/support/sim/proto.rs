@@ -12,7 +12,7 @@ use shardcast::id::StreamKey;
 use shardcast::media::{Codec, Frame, FrameFlags, FrameKind, Timestamp, TrackId};
 use shardcast::protocol::{
     Body, Head, Input, Merge, Output, Packet, Packetizer, PlayOptions, PlayRequest, Protocol, PublishRequest,
-    Session, SessionContext,
+    Session, SessionContext, Start,
 };
 use shardcast::reason::{Label, Reason};
 
@@ -69,6 +69,17 @@ pub enum Note {
 pub const EXPLOSION: &str = "sim: the session explodes";
 /// A flavour that leaves timed data out.
 pub const WITHOUT_DATA: u32 = 1;
+
+/// How a start is told on the wire.
+pub const fn way_of(start: Start) -> u8 {
+    match start {
+        Start::Live => 1,
+        Start::CatchUp => 2,
+        Start::Behind(_) => 3,
+        _ => 0,
+    }
+}
+
 const OWN_BODIES: u32 = 2;
 const CHUNKED: u32 = 3;
 const CHUNK_FIRST: usize = 10;
@@ -122,8 +133,14 @@ impl PlainSession {
             }
             k if k == Say::Play as u8 => {
                 self.waiting = true;
-                let (flavour, live, merge, age) = (body.get_u8(), body.get_u8(), body.get_u16(), body.get_u32());
-                let mut options = if live == 1 { PlayOptions::live() } else { PlayOptions::instant() };
+                let (flavour, way, behind) = (body.get_u8(), body.get_u8(), body.get_u16());
+                let (merge, age) = (body.get_u16(), body.get_u32());
+                let mut options = PlayOptions::starting(match way {
+                    1 => Start::Live,
+                    2 => Start::CatchUp,
+                    3 => Start::Behind(std::time::Duration::from_millis(behind.into())),
+                    _ => Start::Instant,
+                });
                 options.merge = match merge {
                     0 => None,
                     1 => Some(Merge::Off),

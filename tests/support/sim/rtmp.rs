@@ -60,10 +60,18 @@ impl Tongue for RtmpTongue {
             Say::Hello => return self.hello(out),
             Say::Publish | Say::Play => {
                 // Before the key stand a plain player's wishes.
-                let text = std::str::from_utf8(if what == Say::Play { &rest[8..] } else { rest });
+                let text = std::str::from_utf8(if what == Say::Play { &rest[10..] } else { rest });
                 let key = StreamKey::parse(text.expect("a key is text")).expect("a key");
                 self.connect(&key);
-                let name = Value::string(key.name());
+                let wish = match (what, rest) {
+                    (Say::Play, [_, 1, ..]) => "?start=live".into(),
+                    (Say::Play, [_, 2, ..]) => "?start=catch-up".into(),
+                    (Say::Play, [_, 3, high, low, ..]) => {
+                        format!("?behind_ms={}", u16::from_be_bytes([*high, *low]))
+                    }
+                    _ => String::new(),
+                };
+                let name = Value::string(&format!("{}{wish}", key.name()));
                 let command = if what == Say::Play { "play" } else { "publish" };
                 self.writer.command(&mut self.queued, STREAM, command, 3.0, &[Value::Null, name]);
             }
@@ -85,7 +93,11 @@ impl Tongue for RtmpTongue {
         let mut tag = Vec::with_capacity(5 + frame.payload.len());
         let config = frame.kind == FrameKind::Config;
         let (csid, kind) = if frame.codec.media() == Media::Video {
-            tag.push(if frame.kind == FrameKind::Delta { 0x27 } else { 0x17 });
+            tag.push(match frame.kind {
+                FrameKind::Delta if frame.flags.contains(FrameFlags::DISPOSABLE) => 0x37,
+                FrameKind::Delta => 0x27,
+                _ => 0x17,
+            });
             tag.push(u8::from(!config));
             let composition = i32::try_from(frame.pts.as_millis() - frame.dts.as_millis()).expect("small");
             tag.put_slice(&composition.to_be_bytes()[1..]);

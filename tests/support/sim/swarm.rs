@@ -102,6 +102,8 @@ pub struct Swarm {
     pub drains: bool,
     /// Nobody has a reason to be behind: nothing may be left out.
     pub gapless: bool,
+    /// Peers get nothing that is older, in ns.
+    pub budget: Option<u64>,
     /// Publishers come, go, fall silent and are switched, and no viewer may be sent away for it.
     pub steadfast: bool,
     pub pipe: (usize, usize),
@@ -140,6 +142,7 @@ impl Swarm {
             big: rng.one_in(3),
             drains: rng.one_in(2),
             gapless: false,
+            budget: None,
             steadfast: false,
             pipe: (rng.pick(&[2_000, 60_000, 400_000]), rng.pick(&[1_000, 8_000, 200_000])),
         }
@@ -150,7 +153,7 @@ impl Swarm {
         let mut swarm = Self::new(rng);
         // Less than a GOP is old, so that what a joiner is given can be over its budget.
         let max_age = Duration::from_millis(rng.pick(&[500, 3_000]));
-        let app = AppSpec::new("*").lag(LagPolicy { max_age, ..LagPolicy::default() });
+        let app = AppSpec::new("*").lag(LagPolicy { max_age, ..LagPolicy::default() }).delay_max(delay_max(rng));
         let mut config = Config { apps: vec![Arc::new(app)], ..Config::default() };
         config.limits.request_deadline = Duration::from_millis(1_500);
         config.limits.close_deadline = Duration::from_millis(500);
@@ -170,7 +173,37 @@ impl Swarm {
             config: Arc::new(config),
             flood: rng.one_in(3),
             gapless: true,
+            budget: None,
             pipe: (1 << 20, rng.pick(&[100_000, 1 << 20])),
+            ..swarm
+        }
+    }
+
+    /// Peers read slowly, in bursts, or not for seconds, while nothing else goes wrong: what they get is never older
+    /// than their budget.
+    pub fn slow(rng: &mut Rng) -> Self {
+        let swarm = Self::joins(rng);
+        let age = rng.pick(&[1_000, 2_000, 3_000]);
+        let evict = Duration::from_secs(60);
+        let max_age = Duration::from_millis(age);
+        let lag = LagPolicy { max_age, evict_window: evict, evict_lost: evict, ..LagPolicy::default() };
+        let app = AppSpec::new("*").lag(lag).delay_max(delay_max(rng));
+        let config = Config { apps: vec![Arc::new(app)], ..(*swarm.config).clone() };
+        Self {
+            shards: rng.pick(&[1, 2]),
+            names: 1,
+            length_ms: 15_000,
+            ops: vec![Op::PeerPlays],
+            pace: 300,
+            config: Arc::new(config),
+            flood: false,
+            rtmp: false,
+            big: false,
+            late: 0,
+            gapless: false,
+            budget: Some(age * 1_000_000),
+            // Far more than the router lets wait in a socket.
+            pipe: (1 << 20, rng.pick(&[8_000, 64_000, 1 << 20])),
             ..swarm
         }
     }
@@ -214,6 +247,7 @@ impl Swarm {
             // Nobody is to be late where nothing may be left out.
             rate: if self.flood && rng.one_in(2) { rng.pick(&[4, if self.gapless { 4 } else { 20 }]) } else { 1 },
             sloppy: rng.one_in(5),
+            disposable: rng.one_in(2),
             big: self.big && rng.one_in(2),
             // The last lies just before 2^32 ms, where RTMP's timestamps wrap.
             base: rng.pick(&[0, 0, 7_000_000, 3_600_000_000_000, 4_294_966_296_000_000]),
@@ -270,6 +304,7 @@ pub fn config(rng: &mut Rng) -> Config {
         _ => Merge::AudioRides,
     };
     let app = AppSpec::new("*")
+        .delay_max(delay_max(rng))
         .gop_cache(cache)
         .lag(lag)
         .merge(merge)
@@ -279,4 +314,8 @@ pub fn config(rng: &mut Rng) -> Config {
         .stall_after(ms(rng.pick(&[200, 700])))
         .return_after(rng.pick(&[None, Some(ms(0)), Some(ms(500))]));
     Config { limits, apps: vec![Arc::new(app)], sample_every: rng.pick(&[0, 1, 3, 64]) }
+}
+
+fn delay_max(rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.pick(&[0, 0, 300, 1_500]))
 }

@@ -3,6 +3,10 @@
 //! * Frames are those of the publisher, whole, in the order of its home's log, none twice.
 //! * Where it starts, and after every gap, it first gets the configuration in force there, then a keyframe; each
 //!   video track begins with a keyframe of its own. Configuration is given again nowhere else.
+//! * Save for frames that nothing refers to: where only such are left out, it goes on anywhere.
+//! * One who catches up may get the pictures that were there before it started later than they were, and their sound
+//!   not at all; whatever came since is as it was placed. One who is to be behind gets nothing that is younger,
+//!   and one who wants the next keyframe nothing that was there before.
 //! * Gaps are marked for the host, and counted: the mark lies between the frames that are left out (configuration,
 //!   which is given again, not counted) and their distance in the log. Delta frames of a track that waits for its
 //!   keyframe are part of the start and not counted, also where they waited on the way to another shard. On a shard
@@ -15,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shardcast::id::StreamKey;
 use shardcast::media::{Frame, FrameKind};
+use shardcast::protocol::Start;
 use shardcast::reason::Reason;
 
 use super::book::{Book, BookRef, Life, Placed};
@@ -30,6 +35,18 @@ pub struct Watcher {
     carries_data: bool,
     /// It speaks RTMP: the first video and the first audio track, in milliseconds.
     rtmp: bool,
+    budget: Option<Budget>,
+    /// It is to be so far behind, in ns.
+    delay: u64,
+    catches_up: bool,
+    /// It wants nothing that came to the router before.
+    not_before: u64,
+    /// The first frame, by its encoder's number, that came after one who catches up had started.
+    live_from: Option<u32>,
+    /// A gap was told, and not yet what is left out.
+    gapped: bool,
+    /// As many were told to be left out as nothing refers to.
+    excused: bool,
     /// The life of the stream that it is in.
     publisher: Option<u32>,
     /// The last frame that came in order.
@@ -63,6 +80,20 @@ pub struct Seen {
     pub kind: FrameKind,
     pub dts: i64,
     pub pts: i64,
+    /// When the router's socket took its first byte; 0 if it came by no socket.
+    pub handed: u64,
+}
+
+/// How old a player's frames may be, in ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// What was there before is given to a joiner however old it is.
+    pub since: u64,
+    /// When the router's socket takes the first byte.
+    pub handed: u64,
+    /// When the player has the last one, from `settled` on: only then it is known how fast it reads.
+    pub read: u64,
+    pub settled: u64,
 }
 
 impl Seen {
@@ -73,6 +104,7 @@ impl Seen {
             kind: frame.kind,
             dts: frame.dts.0,
             pts: frame.pts.0,
+            handed: 0,
         }
     }
 }
@@ -96,6 +128,13 @@ impl Watcher {
             marks: true,
             carries_data: true,
             rtmp: false,
+            budget: None,
+            delay: 0,
+            catches_up: false,
+            not_before: 0,
+            live_from: None,
+            gapped: false,
+            excused: false,
             publisher: None,
             last: None,
             fresh: true,
@@ -129,6 +168,23 @@ impl Watcher {
         self
     }
 
+    #[must_use]
+    pub fn promised(mut self, budget: Option<Budget>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    #[must_use]
+    pub fn starting(mut self, start: Option<Start>) -> Self {
+        match start {
+            Some(Start::CatchUp) => self.catches_up = true,
+            Some(Start::Live) => self.not_before = self.book.lock().now,
+            Some(Start::Behind(delay)) => self.delay = u64::try_from(delay.as_nanos()).expect("short"),
+            _ => {}
+        }
+        self
+    }
+
     /// Frames that it was told are left out so far.
     pub fn told(&self) -> u64 {
         self.told
@@ -140,7 +196,7 @@ impl Watcher {
         self.gap += frames;
         self.told += frames;
         self.gaps += 1;
-        self.begin();
+        self.gapped = true;
         let mut book = self.book.lock();
         book.trace(|| format!("{}: gap of {frames}", self.name));
         if book.gapless {
@@ -165,6 +221,7 @@ impl Watcher {
             None => format!("{}: {seen:?}", self.name),
         });
         self.frames += 1;
+        self.check_age(&mut book, seen);
         let several = seen.tag.is_some_and(|tag| book.lives_with(tag) > 1);
         if seen.kind == FrameKind::Config && (several || !self.held.is_empty()) {
             self.held.push(seen);
@@ -214,6 +271,48 @@ impl Watcher {
         if missing > 0 { Err(format!("{} is {missing} frames behind publisher {live}", self.name)) } else { Ok(()) }
     }
 
+    /// Nothing is older than its budget when it is sent, nor when it is read by one whose pace is known.
+    fn check_age(&self, book: &mut Book, seen: Seen) {
+        let Some((budget, tag)) = self.budget.zip(seen.tag) else { return };
+        let Some(life) = book.life_of(tag, |_| true).map(|life| &book.lives[life as usize]) else { return };
+        let Some(position) = life.position(tag.seq) else { return };
+        let placed = life.placed[position];
+        if seen.kind == FrameKind::Config || placed.origin < budget.since {
+            return;
+        }
+        let ages = [
+            (seen.handed, budget.handed, "handed to its socket"),
+            (if placed.origin < budget.settled { placed.origin } else { book.now }, budget.read, "read"),
+        ];
+        for (index, (at, most, what)) in ages.into_iter().enumerate() {
+            let age = at.saturating_sub(placed.origin);
+            book.oldest[index] = book.oldest[index].max(age * 100 / most);
+            if age > most + CLOCKS_APART {
+                let (age, most) = (age / 1_000_000, most / 1_000_000);
+                book.trouble(format!("{}: frame {position} was {age} ms old when {what}, not {most}", self.name));
+            }
+        }
+    }
+
+    /// What was left out before `position`: frames that nothing refers to, or so that it is a start.
+    fn judge_gap(&mut self, publisher: &Life, position: usize) {
+        let from = self.last.map_or(0, |last| last + 1);
+        let between = publisher.placed.get(from..position).unwrap_or_default();
+        let hole = between.iter().filter(|frame| self.must_get(frame)).count() as u64;
+        self.excused = self.last.is_some() && self.gap == hole;
+        if self.excused && self.is_spared(between) {
+            self.gap = 0;
+        } else {
+            self.begin();
+        }
+    }
+
+    /// Whether nothing is missing but frames that nothing refers to, and that was told.
+    fn is_spared(&self, between: &[Placed]) -> bool {
+        let mut missing = between.iter().filter(|frame| self.must_get(frame));
+        !self.fresh && missing.all(|frame| frame.disposable && self.excused)
+    }
+
     fn begin(&mut self) {
         if !self.fresh {
             self.was_keyed = self.keyed;
@@ -253,6 +352,21 @@ impl Watcher {
         if self.publisher != Some(number) {
             self.turn_to(book, number)?;
         }
+        if self.catches_up && self.live_from.is_none() {
+            self.live_from = Some(publisher.placed.last().map_or(0, |last| last.seq + 1));
+        }
+        self.excused = !self.marks;
+        if std::mem::take(&mut self.gapped) {
+            self.judge_gap(publisher, position);
+        }
+        let age = (book.now + CLOCKS_APART).saturating_sub(publisher.placed[position].origin);
+        if self.delay > age && seen.kind != FrameKind::Config {
+            return Err(format!("frame {position} is {age} ns old, and was to be {}", self.delay));
+        }
+        let was_there = publisher.placed[position].origin + UNDER_WAY < self.not_before;
+        if book.gapless && seen.kind != FrameKind::Config && was_there {
+            return Err(format!("frame {position} was there before it came"));
+        }
         if seen.kind == FrameKind::Config {
             return self.check_config(publisher, number, position, seen);
         }
@@ -285,6 +399,11 @@ impl Watcher {
         self.publisher = Some(number);
         self.last = None;
         self.gap = 0;
+        self.gapped = false;
+        if self.live_from.is_some() {
+            // That was its first start.
+            self.catches_up = false;
+        }
         self.begin();
         self.was_keyed = 0;
         Ok(())
@@ -295,7 +414,7 @@ impl Watcher {
         if !self.fresh {
             let from = self.last.map_or(0, |last| last + 1);
             let between = publisher.placed.get(from..position).unwrap_or_default();
-            if in_order && (!between.iter().any(|frame| self.must_get(frame)) || self.only_tracks_pause(between)) {
+            if in_order && (self.is_spared(between) || self.only_tracks_pause(between)) {
                 self.last = Some(position);
             } else if self.marks {
                 return Err(format!("configuration at {position} behind {:?} without a gap", self.last));
@@ -324,11 +443,12 @@ impl Watcher {
             FrameKind::Delta if !at_home && f.track != 0 => false,
             _ => self.must_get(f),
         };
-        let left_out = between.iter().filter(counts).count() as u64;
+        let spared = self.is_spared(between);
+        let left_out = if spared { 0 } else { between.iter().filter(counts).count() as u64 };
         let configs = between.iter().filter(|f| f.kind == FrameKind::Config && self.must_get(f)).count() as u64;
         let gap = std::mem::take(&mut self.gap);
         if !self.marks {
-            if !self.fresh && left_out + configs > 0 && !self.only_tracks_pause(between) {
+            if !self.fresh && left_out + configs > 0 && !spared && !self.only_tracks_pause(between) {
                 self.begin();
             }
             return Ok(());
@@ -346,11 +466,13 @@ impl Watcher {
 
     fn check_media(&mut self, publisher: &Life, number: u32, position: usize, seen: Seen) -> Result<(), String> {
         let placed = publisher.placed[position];
+        let tolerance: i64 = if self.rtmp { 1_000_000 } else { 0 };
         let seen = if self.rtmp { seen.unwrapped_near(placed.dts) } else { seen };
-        let tolerance = if self.rtmp { 1_000_000 } else { 0 };
         // RTMP's audio has one time.
         let pts = if self.rtmp && seen.kind == FrameKind::Audio { placed.dts } else { placed.pts };
-        if placed.dts.abs_diff(seen.dts) > tolerance || pts.abs_diff(seen.pts) > tolerance {
+        let later = self.is_past(&placed) && seen.dts >= placed.dts - tolerance && seen.pts >= pts - tolerance;
+        let allowed = u64::try_from(tolerance).expect("positive");
+        if !later && (placed.dts.abs_diff(seen.dts) > allowed || pts.abs_diff(seen.pts) > allowed) {
             return Err(format!("{placed:?} came with other times: {seen:?}"));
         }
         let bit = 1 << seen.track;
@@ -390,15 +512,22 @@ impl Watcher {
                 let keyed = if self.fresh { self.was_keyed } else { self.keyed };
                 keyed & (1 << frame.track) != 0
             }
-            FrameKind::Data => self.carries_data,
-            FrameKind::Config | FrameKind::Key | FrameKind::Audio => true,
+            FrameKind::Data => self.carries_data && !self.is_past(frame),
+            FrameKind::Audio => !self.is_past(frame),
+            FrameKind::Config | FrameKind::Key => true,
         }
+    }
+
+    /// Whether a frame was there before this one, which catches up, had started.
+    fn is_past(&self, frame: &Placed) -> bool {
+        self.catches_up && self.live_from.is_none_or(|live| frame.seq < live)
     }
 
     /// Whether a hole without a mark is nothing but deltas of further video tracks, which waited for a keyframe on
     /// their way to this shard: they go on at one, and the others were not touched.
     fn only_tracks_pause(&mut self, between: &[Placed]) -> bool {
-        let hole: Vec<&Placed> = between.iter().filter(|frame| self.must_get(frame)).collect();
+        // Besides, it may be spared frames that nothing refers to.
+        let hole: Vec<&Placed> = between.iter().filter(|frame| self.must_get(frame) && !frame.disposable).collect();
         let further = |frame: &&Placed| frame.kind == FrameKind::Delta && frame.track != 0;
         if self.marks || !hole.iter().all(further) {
             return false;
@@ -416,3 +545,7 @@ impl Watcher {
 
 /// Configuration that may have been given again on the way to another shard, within one gap.
 const REPEATED_CONFIGS: u64 = 64;
+/// What a clock that is rounded on the way to another shard may be wrong by, and what a step takes, in ns.
+const CLOCKS_APART: u64 = 1_000_000;
+/// What may be under way to a shard where nothing is slow, in ns: far less than most GOPs are old.
+const UNDER_WAY: u64 = 100_000_000;

@@ -11,7 +11,7 @@ use shardcast::audit::{AuditPipeline, AuditSink, MemorySink};
 use shardcast::clock::Clock;
 use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::media::FrameKind;
-use shardcast::protocol::{Merge, PlayOptions};
+use shardcast::protocol::{Merge, PlayOptions, Start};
 use shardcast::shard::{Command, Config, StreamPart};
 use shardcast::stream::Located;
 
@@ -107,8 +107,9 @@ impl World {
     /// The whole story; what was wrong, if anything was.
     pub fn run(&mut self) -> Result<(), String> {
         self.next_op = self.now();
-        if self.swarm.gapless {
-            self.book.lock().gapless = true;
+        self.book.lock().gapless = self.swarm.gapless;
+        self.book.lock().budget = self.swarm.budget;
+        if self.swarm.gapless || self.swarm.budget.is_some() {
             self.publish_everything();
         }
         if self.swarm.steadfast {
@@ -270,9 +271,18 @@ impl World {
         (0, Box::new(PlainTongue))
     }
 
+    pub fn start(&mut self) -> Start {
+        match self.rng.below(8) {
+            0 | 1 => Start::Live,
+            2 | 3 => Start::CatchUp,
+            4 => Start::Behind(Duration::from_millis(self.rng.pick(&[50, 300, 800]))),
+            _ => Start::Instant,
+        }
+    }
+
     pub fn options(&mut self) -> PlayOptions {
-        let mut options = if self.rng.one_in(4) { PlayOptions::live() } else { PlayOptions::instant() };
-        if self.rng.one_in(4) && !self.swarm.gapless {
+        let mut options = PlayOptions::starting(self.start());
+        if self.rng.one_in(4) && !self.swarm.gapless && !self.swarm.steadfast {
             options = options.max_age(Duration::from_millis(self.rng.pick(&[100, 500, 5_000])));
         }
         if self.rng.one_in(4) {
@@ -287,7 +297,7 @@ impl World {
 
     pub fn host_subscribe(&mut self, key: &StreamKey, shard: usize, options: PlayOptions, slots: usize) {
         let id = self.host_id();
-        let watcher = self.watcher(&format!("host {:x}", id.0), key, shard);
+        let watcher = self.watcher(&format!("host {:x}", id.0), key, shard).starting(options.start);
         let post = self.cluster.seats[shard].post.clone();
         let most = self.config.limits.host_subscribers;
         let shared = Arc::clone(&self.cluster.shared);
@@ -303,7 +313,7 @@ impl World {
 
     pub fn attach_sink(&mut self, key: &StreamKey, shard: usize, options: PlayOptions) {
         let id = self.host_id();
-        let watcher = self.watcher(&format!("sink {:x}", id.0), key, shard);
+        let watcher = self.watcher(&format!("sink {:x}", id.0), key, shard).starting(options.start);
         let post = self.cluster.seats[shard].post.clone();
         let rng = self.rng.fork();
         self.sinks.push(SinkHandle::attach(&post, id, watcher, options, rng));

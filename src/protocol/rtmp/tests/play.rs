@@ -66,7 +66,7 @@ fn a_player_may_ask_for_less_delay_or_fewer_sends() {
     assert_eq!(
         request.options,
         PlayOptions {
-            start: Start::Live,
+            start: Some(Start::Live),
             merge: Some(Merge::Window(Duration::from_millis(50))),
             max_age: Some(Duration::from_millis(800)),
         }

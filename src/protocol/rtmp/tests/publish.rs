@@ -430,3 +430,24 @@ fn timestamps_are_frames_of_the_stream() {
     assert_eq!(frames[0].dts, Timestamp::from_millis(0x00FF_FFFF));
     assert_eq!(frames[1].dts, Timestamp::from_millis(0x0100_0000));
 }
+
+#[test]
+fn a_picture_that_nothing_refers_to_is_marked_whatever_its_tag_says() {
+    let mut peer = Peer::publishing();
+    let record: &[u8] = &[1, 100, 0, 30, 0xFF, 0xE1];
+    let mut config = vec![0x17, 0, 0, 0, 0];
+    config.extend_from_slice(record);
+    peer.message(VIDEO, 1, 0, &config).unwrap();
+    let slice = |header: u8| avc_frame(header & 0x1F == 5, 0, &[0, 0, 0, 2, header, 0x9A]);
+
+    for (time, header) in [(0, 0x65), (33, 0x41), (66, 0x01), (100, 0x01)] {
+        peer.message(VIDEO, 1, time, &slice(header)).unwrap();
+    }
+    let mut tagged = slice(0x41);
+    tagged[0] = 0x37;
+    peer.message(VIDEO, 1, 133, &tagged).unwrap();
+
+    let frames = peer.frames();
+    let marked: Vec<bool> = frames.iter().map(|frame| frame.flags.contains(FrameFlags::DISPOSABLE)).collect();
+    assert_eq!(marked, [false, false, false, true, true, true]);
+}
