@@ -62,6 +62,9 @@ pub enum FactKind {
     /// A publisher's clock jumped, was set back or ran away, and the timeline went on; `count` is how often, since
     /// it was told last.
     TimestampJump = 44,
+    /// Memory is near its cap, and what was held is let go; `bytes` is what was held, `count` how many caches, viewers
+    /// and connections it cost since this was told last.
+    MemoryPressure = 45,
     /// A shard panicked and was restarted; `count` is how many connections were lost.
     ShardPanic = 50,
     /// A shard does not finish its turn.
@@ -98,6 +101,7 @@ impl FactKind {
             Self::RateLimit => "rate_limit",
             Self::GopDrop => "gop_drop",
             Self::TimestampJump => "timestamp_jump",
+            Self::MemoryPressure => "memory_pressure",
             Self::ShardPanic => "shard_panic",
             Self::ShardStall => "shard_stall",
             Self::Configuration => "configuration",

@@ -82,6 +82,25 @@ pub const UNSENT_BOUNDS_PER_FRAME: usize = 256;
 /// Events that `Poll` reports at once.
 pub const POLL_EVENTS: usize = 1024;
 
+/// From this part of [`Limits::memory`] on, above what the router holds before anybody comes, nobody new is let in.
+pub const MEMORY_REFUSE_PERCENT: u64 = 85;
+/// From this part of it on what is held is let go: the largest caches and the slowest viewers first.
+pub const MEMORY_SHED_PERCENT: u64 = 95;
+/// What a connection is counted with, its session's tables and its place among the subscribers included.
+pub const CONNECTION_BYTES: usize = 4096;
+/// What a stream is counted with, besides its log and its subscribers.
+pub const STREAM_BYTES: usize = 4096;
+/// What a shard holds before anybody comes: its tables, its histogram, its stack, its share of the allocator's.
+pub const SHARD_BYTES: usize = 1024 * 1024;
+/// What the process holds before anybody comes, the pages of its program included.
+pub const PROCESS_BYTES: usize = 16 * 1024 * 1024;
+/// What each shard must have room for besides what it holds before anybody comes.
+pub const SHARD_ROOM_MIN: usize = 8 * 1024 * 1024;
+/// Addresses whose connections of the running second a shard counts; what comes from others then counts for all alone.
+pub const ADDRESSES_MAX: usize = 16 * 1024;
+/// Buffers that are looked at once per second, whether anybody still holds a part of them.
+pub const PINS_PER_SWEEP: usize = 4096;
+
 /// One frame in so many of each stream is timed on its way, unless the host says otherwise.
 pub const SAMPLE_EVERY: u32 = 64;
 /// Timed frames of one stream and shard that are known until somebody has accepted them.
@@ -95,6 +114,10 @@ pub const SURVEY_STREAMS: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Bytes that the router may hold, `None` for no limit. New work is refused before they are used up; when they
+    /// nearly are, what is held is let go. No message may be longer than a small part of it, see
+    /// [`Limits::within_memory`].
+    pub memory: Option<u64>,
     /// Connections of the router, publishers and players together.
     pub connections: usize,
     /// Live publishers of the router.
@@ -105,6 +128,19 @@ pub struct Limits {
     pub subscribers_per_stream: usize,
     /// Connections of one peer address.
     pub connections_per_address: usize,
+    /// Connections of one principal that publish or play, `None` for no limit.
+    pub connections_per_principal: Option<usize>,
+    /// Publishers of one principal, `None` for no limit.
+    pub publishers_per_principal: Option<usize>,
+    /// Viewers of one principal, `None` for no limit.
+    pub viewers_per_principal: Option<usize>,
+    /// Publishers of one peer address, `None` for no limit.
+    pub publishers_per_address: Option<usize>,
+    /// Viewers of one peer address, `None` for no limit.
+    pub viewers_per_address: Option<usize>,
+    /// New connections per second of one peer address (of one /64 network of IPv6), over a burst of one second; `None`
+    /// for no limit.
+    pub accepts_per_second_per_address: Option<u32>,
     /// New connections per second of the router, over a burst of one second.
     pub accepts_per_second: u32,
     /// From the accept to the end of the protocol's handshake, however many bytes trickle in.
@@ -151,11 +187,18 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: None,
             connections: 65_536,
             publishers: 10_000,
             streams: 20_000,
             subscribers_per_stream: 50_000,
             connections_per_address: 65_536,
+            connections_per_principal: None,
+            publishers_per_principal: None,
+            viewers_per_principal: None,
+            publishers_per_address: None,
+            viewers_per_address: None,
+            accepts_per_second_per_address: None,
             accepts_per_second: 20_000,
             handshake_deadline: Duration::from_secs(10),
             request_deadline: Duration::from_secs(60),
@@ -180,10 +223,49 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The same with messages that fit [`Limits::memory`]: one may be a sixteenth of what is left for each of so many
+    /// shards, since a buffer that grows is there twice for a moment; unfinished ones together twice as much.
+    #[must_use]
+    pub fn within_memory(mut self, shards: usize) -> Self {
+        if let Some(memory) = self.memory {
+            let left = memory.saturating_sub(self.structure_bytes(shards)) / shards.max(1) as u64;
+            let most = usize::try_from(left / 16).unwrap_or(usize::MAX).max(self.handshake_bytes);
+            self.message_bytes = self.message_bytes.min(most);
+            self.partial_bytes = self.partial_bytes.min(most.saturating_mul(2)).max(self.message_bytes);
+        }
+        self
+    }
+
+    /// The least [`Limits::memory`] with which so many shards can do anything at all.
+    #[must_use]
+    pub fn memory_least(&self, shards: usize) -> u64 {
+        let least = self.structure_bytes(shards) + (shards * SHARD_ROOM_MIN) as u64;
+        least.next_multiple_of(1 << 20)
+    }
+
+    /// What a router of so many shards holds before anybody comes.
+    #[must_use]
+    pub fn structure_bytes(&self, shards: usize) -> u64 {
+        // A ring's slot is a cache line; a command, a record and an event are boxes or facts.
+        let rings = shards * shards.saturating_sub(1) * PEER_RING_SLOTS * SLOT_BYTES;
+        let commands = shards * COMMANDS_MAX * SLOT_BYTES;
+        let facts = (self.audit_records + self.events) * FACT_BYTES;
+        (PROCESS_BYTES + shards * SHARD_BYTES + rings + commands + facts) as u64
+    }
+}
+
+/// A slot of a ring or channel.
+pub(crate) const SLOT_BYTES: usize = 64;
+/// A fact in a channel, with the strings that it owns.
+const FACT_BYTES: usize = 512;
+
 /// Which bound was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
+    /// [`Limits::memory`].
+    Memory,
     /// [`Limits::connections`].
     Connections,
     /// [`Limits::publishers`].
@@ -194,6 +276,24 @@ pub enum Limit {
     Subscribers,
     /// [`Limits::connections_per_address`].
     ConnectionsPerAddress,
+    /// [`Limits::connections_per_principal`].
+    ConnectionsPerPrincipal,
+    /// [`Limits::publishers_per_principal`].
+    PublishersPerPrincipal,
+    /// [`Limits::viewers_per_principal`].
+    ViewersPerPrincipal,
+    /// [`Limits::publishers_per_address`].
+    PublishersPerAddress,
+    /// [`Limits::viewers_per_address`].
+    ViewersPerAddress,
+    /// [`AppSeats::connections`](crate::stream::AppSeats::connections).
+    AppConnections,
+    /// [`AppSeats::publishers`](crate::stream::AppSeats::publishers).
+    AppPublishers,
+    /// [`AppSeats::viewers`](crate::stream::AppSeats::viewers).
+    AppViewers,
+    /// [`Limits::accepts_per_second_per_address`].
+    AcceptRatePerAddress,
     /// [`Limits::accepts_per_second`].
     AcceptRate,
     /// File descriptors of the process.
@@ -216,8 +316,10 @@ pub enum Limit {
     ReplyBytes,
     /// [`Limits::bytes_per_second`].
     ByteRate,
-    /// [`Limits::publisher_bitrate`].
+    /// [`Limits::publisher_bitrate`], or that of the application.
     PublisherBitrate,
+    /// [`PublisherCaps::frame_rate`](crate::stream::PublisherCaps::frame_rate).
+    PublisherFrameRate,
     /// [`STANDBYS_MAX`].
     Standbys,
     /// [`FILLER_BYTES_MAX`] or [`FILLER_FRAMES_MAX`].
@@ -239,11 +341,21 @@ impl Limit {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Memory => "memory",
             Self::Connections => "connections",
             Self::Publishers => "publishers",
             Self::Streams => "streams",
             Self::Subscribers => "subscribers",
             Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ConnectionsPerPrincipal => "connections_per_principal",
+            Self::PublishersPerPrincipal => "publishers_per_principal",
+            Self::ViewersPerPrincipal => "viewers_per_principal",
+            Self::PublishersPerAddress => "publishers_per_address",
+            Self::ViewersPerAddress => "viewers_per_address",
+            Self::AppConnections => "app_connections",
+            Self::AppPublishers => "app_publishers",
+            Self::AppViewers => "app_viewers",
+            Self::AcceptRatePerAddress => "accepts_per_second_per_address",
             Self::AcceptRate => "accepts_per_second",
             Self::Descriptors => "descriptors",
             Self::HandshakeBytes => "handshake_bytes",
@@ -256,6 +368,7 @@ impl Limit {
             Self::ReplyBytes => "reply_bytes",
             Self::ByteRate => "bytes_per_second",
             Self::PublisherBitrate => "publisher_bitrate",
+            Self::PublisherFrameRate => "publisher_frame_rate",
             Self::Standbys => "standbys",
             Self::FillerBytes => "filler_bytes",
             Self::Tracks => "tracks",
@@ -274,4 +387,10 @@ impl fmt::Display for Limit {
 }
 
 const _: () = assert!(PEER_RING_SLOTS.is_power_of_two() && HOST_RING_SLOTS.is_power_of_two());
+// At the mark at which nobody new is let in, each shard can still read from somebody, while all others do too.
+const _: () = assert!(
+    SHARD_ROOM_MIN as u64 * (100 - MEMORY_REFUSE_PERCENT) / 100
+        >= 2 * (ARENA_BYTES + 2 * READ_BYTES_PER_TURN + 2 * CONNECTION_BYTES) as u64
+);
+const _: () = assert!(MEMORY_REFUSE_PERCENT < MEMORY_SHED_PERCENT && MEMORY_SHED_PERCENT < 100);
 const _: () = assert!(READ_BYTES_MIN <= ARENA_BYTES && READ_BYTES_PER_TURN <= ARENA_BYTES);

@@ -41,15 +41,25 @@ fn publishers_end_break_stall_and_are_switched_and_no_viewer_is_sent_away() {
     run_seeds("publishers_end", Swarm::switches, SEEDS / 4);
 }
 
-/// As many as the environment says, or the one that it names, with a trace.
-fn run_seeds(test: &str, swarm: fn(&mut Rng) -> Swarm, usual: u64) {
+#[test]
+fn memory_stays_below_its_cap_and_what_that_costs_is_told() {
+    let told = run_seeds("memory", Swarm::crowds, SEEDS / 10);
+    // One seed alone may be a lucky one.
+    for what in ["gop_drop limit", "memory_pressure limit", "connection_refuse limit", "play_refuse limit"] {
+        assert!(told.as_ref().is_none_or(|told| told.contains_key(what)), "no {what}");
+    }
+}
+
+/// As many as the environment says, or the one that it names, with a trace. What was told, if they are not fewer than
+/// usual.
+fn run_seeds(test: &str, swarm: fn(&mut Rng) -> Swarm, usual: u64) -> Option<BTreeMap<String, u64>> {
     quiet_panics();
     let (facts, steps) = (Mutex::default(), AtomicU64::new(0));
     if let Some(seed) = number("SEED") {
         if let Err(what) = run(seed, swarm, true, &facts, &steps) {
             panic!("seed {seed}: {what}");
         }
-        return;
+        return None;
     }
     let (first, count) = (number("FIRST").unwrap_or(1), number("SEEDS").unwrap_or(usual));
     let next = AtomicU64::new(first);
@@ -79,6 +89,7 @@ fn run_seeds(test: &str, swarm: fn(&mut Rng) -> Swarm, usual: u64) {
         println!("SEED={seed} cargo test --test simulation {test} -- --nocapture: {what}");
     }
     assert!(failed.is_empty(), "{} seeds failed, see above", failed.len());
+    (count >= usual).then(|| facts.into_inner())
 }
 
 fn run(

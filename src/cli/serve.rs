@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::banner::{Running, banner};
-use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration};
+use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
 use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::reload::Reload;
@@ -38,6 +38,11 @@ pub(super) struct Args {
     /// number spins for so many microseconds before it sleeps [default: park]
     #[arg(long, value_name = "park|spin|MICROSECONDS")]
     idle: Option<Idle>,
+
+    /// Hold no more memory than this: a size such as 512MiB, "auto" for half of what the machine or its control group
+    /// has, or "none" [default: auto]
+    #[arg(long = "mem", value_name = "SIZE", value_parser = memory)]
+    memory: Option<Memory>,
 
     /// Read this configuration; what is given here stands above it
     #[arg(long, value_name = "FILE", env = "SHARDCAST_CONFIG")]
@@ -76,6 +81,7 @@ impl Args {
             shards: self.shards.map(usize::from),
             idle: self.idle,
             drain: self.drain,
+            memory: self.memory.map(|memory| memory.0),
             data: self.data.clone(),
             control: self.control.clone(),
             log: self.log,
@@ -289,6 +295,14 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:1935 or [::]:1935".into())
 }
 
+/// What `--mem` says; `None` is no limit.
+#[derive(Clone, Copy, Debug)]
+struct Memory(Option<u64>);
+
+fn memory(text: &str) -> Result<Memory, String> {
+    parse_memory(text).map(Memory)
+}
+
 fn drain(text: &str) -> Result<Duration, String> {
     let drain = parse_duration(text).filter(|drain| *drain <= Duration::from_secs(3600));
     drain.ok_or_else(|| "a time from 0s to 1h with its unit, such as 500ms, 10s or 2m".into())
@@ -344,11 +358,13 @@ mod tests {
     #[test]
     fn flags_become_what_stands_above_the_file() {
         let given =
-            parse("serve --rtmp 127.0.0.1:1 --rtmp [::1]:2 --shards 3 --idle 200 --drain 2s --log debug --data d")
+            parse("serve --rtmp 127.0.0.1:1 --rtmp [::1]:2 --shards 3 --idle 200 --drain 2s --log debug --data d --mem 64MiB")
                 .unwrap();
         assert_eq!(given.rtmp, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!((given.shards, given.idle), (Some(3), Some(Idle::SpinThenPark(Duration::from_micros(200)))));
         assert_eq!((given.drain, given.log), (Some(Duration::from_secs(2)), Some(LogLevel::Debug)));
+        assert_eq!(given.memory, Some(Some(64 << 20)));
+        assert_eq!(parse("serve --mem none").unwrap().memory, Some(None));
         assert_eq!((given.data, given.open), (Some(PathBuf::from("d")), false));
     }
 
@@ -360,6 +376,7 @@ mod tests {
             ("serve --shards 257", "257 is not in 1..=256"),
             ("serve --idle sleep", "must be \"park\", \"spin\" or a time"),
             ("serve --drain 10", "a time from 0s to 1h with its unit"),
+            ("serve --mem 1MiB", "a size from 16MiB on with its unit"),
             ("serve --log loud", "possible values: off, error, warn, info, debug, trace"),
         ] {
             let error = parse(line).unwrap_err();

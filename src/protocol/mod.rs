@@ -64,6 +64,18 @@ pub trait Session: Send {
     /// session does nothing about it.
     fn deadline(&self) -> Option<(Instant, Reason)>;
 
+    /// Bytes on the heap that it holds besides its fixed size: unfinished messages, input that waits, tables that a
+    /// peer can make it grow. An upper bound; what was told by [`Output::Buffer`] does not count again.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes that it may allocate for the next input, besides what it holds and as much as that input has. An upper
+    /// bound; what doubles when it is full may double.
+    fn growth_bytes(&self) -> usize {
+        self.held_bytes()
+    }
+
     /// Whether the peer can be asked for a keyframe of what it publishes; if not, [`Input::KeyframeWanted`] never comes.
     fn can_ask_for_keyframes(&self) -> bool {
         true
@@ -110,6 +122,10 @@ pub enum Output {
     Play(Box<PlayRequest>),
     /// A frame of a stream that is published on this handle.
     Frame(StreamHandle, Frame),
+    /// Payloads of frames that follow are parts of a buffer that the session made, of so many bytes; here is one. The
+    /// buffer counts as the router's memory until nobody holds any part of it. (What is cut out of [`Input::Bytes`]
+    /// counts already.)
+    Buffer(Bytes, usize),
     /// What is known of the stream, for people.
     Describe(StreamHandle, Box<Description>),
     /// The publisher's clock wrapped around, and was unwrapped: the frames that follow go on. Jumps are found by the

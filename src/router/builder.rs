@@ -67,6 +67,16 @@ pub enum StartError {
     /// Too many shards, or none.
     #[error("{0} shards: a router has 1 to {SHARDS_MAX}")]
     Shards(usize),
+    /// Less memory than the shards need to do anything at all.
+    #[error("a memory of {given} bytes is too little for {shards} shards: they need at least {least} bytes ({} MiB)", least >> 20)]
+    Memory {
+        /// What they were given.
+        given: u64,
+        /// What they need.
+        least: u64,
+        /// How many they are.
+        shards: usize,
+    },
     /// A core that this machine does not have.
     #[error("core {0} does not exist here, or this process may not use it")]
     Core(usize),
@@ -138,6 +148,13 @@ impl Builder {
         self
     }
 
+    /// Sets how many bytes of memory the router may hold: see [`Limits::memory`].
+    #[must_use]
+    pub const fn memory(mut self, bytes: u64) -> Self {
+        self.config.limits.memory = Some(bytes);
+        self
+    }
+
     /// Times one frame in so many of each stream on its way, on average; 0 times none. The default is
     /// [`SAMPLE_EVERY`](crate::limits::SAMPLE_EVERY).
     #[must_use]
@@ -192,6 +209,11 @@ impl Builder {
         if count == 0 || count > SHARDS_MAX {
             return Err(StartError::Shards(count));
         }
+        let least = self.config.limits.memory_least(count);
+        if let Some(given) = self.config.limits.memory.filter(|given| *given < least) {
+            return Err(StartError::Memory { given, least, shards: count });
+        }
+        self.config.limits = self.config.limits.within_memory(count);
         let cores = assign_cores(&self.cores, &available, count)?;
         if self.config.apps.is_empty() {
             self.config.apps.push(Arc::new(AppSpec::new("*")));

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::extension::{Authenticator, FrameSink, FrameSource, Health, HealthCheck};
 use crate::fact::{Fact, FactKind};
 use crate::id::{ConnectionId, ShardId, StreamKey};
-use crate::limits::{HOST_RING_SLOTS_MAX, HOST_RING_SLOTS_MIN, Limit};
+use crate::limits::{HOST_RING_SLOTS_MAX, HOST_RING_SLOTS_MIN, Limit, MEMORY_REFUSE_PERCENT};
 use crate::protocol::PlayOptions;
 use crate::reason::Reason;
 use crate::ring::{Doorbell, ring};
@@ -68,6 +68,28 @@ pub struct StopReport {
     pub drained: bool,
     /// The audit trail's sums: attempted = written + lost.
     pub audit: AuditStats,
+}
+
+/// What a router holds of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryUse {
+    /// Bytes that are counted, as of the last turn of each shard: an upper bound of what is held.
+    pub used: u64,
+    /// Bytes that may be held, `None` for no limit.
+    pub cap: Option<u64>,
+}
+
+impl MemoryUse {
+    /// Degraded when so much is in use that nobody new is let in.
+    fn health(self) -> Health {
+        match self.cap {
+            Some(cap) if self.used * 100 >= cap * MEMORY_REFUSE_PERCENT => {
+                Health::Degraded(format!("memory: {} of {} MiB are in use", self.used >> 20, cap >> 20))
+            }
+            _ => Health::Healthy,
+        }
+    }
 }
 
 impl Router {
@@ -304,6 +326,14 @@ impl Router {
         self.audit.as_ref().map(AuditPipeline::stats)
     }
 
+    /// What the router holds of memory, and what it may.
+    #[must_use]
+    pub fn memory(&self) -> MemoryUse {
+        let limits = &self.config.read().limits;
+        let shards = self.shared.beats.iter().map(|beat| beat.memory.load(Ordering::Relaxed)).sum::<u64>();
+        MemoryUse { used: limits.structure_bytes(self.shared.shards.len()) + shards, cap: limits.memory }
+    }
+
     /// How the router is: the worst of its shards, its capacity, and the checks of the host.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -319,6 +349,7 @@ impl Router {
         };
         let own = [
             self.watch.health(),
+            self.memory().health(),
             capacity("publishers", self.shared.directory.publishers(), limits.publishers),
             capacity("connections", self.shared.gauges.connections.load(Ordering::Relaxed), limits.connections),
         ];
@@ -327,7 +358,15 @@ impl Router {
 
     /// Keeps to other limits and applications from now on. What is under way keeps the application's terms that it
     /// began with.
-    pub fn configure(&self, config: Config) {
+    ///
+    /// The cap on memory can be moved, but not below what the router needs at least, see [`Limits::memory_least`].
+    ///
+    /// [`Limits::memory_least`]: crate::limits::Limits::memory_least
+    pub fn configure(&self, mut config: Config) {
+        let shards = self.shared.shards.len();
+        let least = config.limits.memory_least(shards);
+        config.limits.memory = config.limits.memory.map(|given| given.max(least));
+        config.limits = config.limits.within_memory(shards);
         let config = Arc::new(config);
         *self.config.write() = Arc::clone(&config);
         for post in &self.shared.shards {

@@ -69,7 +69,7 @@ fn watch(state: &State, shared: &Shared, clock: Clock, mut audit: AuditProducer)
         std::thread::park_timeout(LOOK_EVERY.min(state.stall));
         let now = clock.now();
         for (index, post) in shared.shards.iter().enumerate() {
-            let turns = shared.beats[index].0.load(Ordering::Relaxed);
+            let turns = shared.beats[index].turns.load(Ordering::Relaxed);
             let (last, since) = &mut seen[index];
             let bit = if index < 64 { 1 << index } else { 0 };
             if turns != *last || post.doorbell().is_sleeping() {

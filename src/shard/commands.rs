@@ -10,7 +10,7 @@ use super::local::{PublisherRef, Source};
 use super::message::{Command, KickTarget, RunSource};
 use super::sessions::AskedBy;
 use super::timers::Due;
-use crate::clock::Now;
+use crate::clock::{Instant, Now};
 use crate::extension::Action;
 use crate::fact::{Fact, FactKind, Who};
 use crate::id::{ConnectionId, Generation, StreamKey};
@@ -73,7 +73,15 @@ impl<E: Env> Shard<E> {
             Command::Stats(reply) => {
                 let _ = reply.try_send(self.stats());
             }
-            Command::Configure(config) => self.config = config,
+            Command::Configure(config) => {
+                let (limits, shards) = (&config.limits, self.shared.shards.len());
+                self.memory.set(limits.memory, limits.structure_bytes(shards));
+                self.config = config;
+                // Without a cap not everything was counted.
+                for index in self.streams.iter().map(|(index, _)| index).collect::<Vec<_>>() {
+                    self.recount_stream(index);
+                }
+            }
             Command::Rewire(peer, link) => self.on_rewire(peer, *link, now),
             Command::Drain(time) => self.drain(time, now),
             Command::Panic => self.fail = true,
@@ -127,7 +135,8 @@ impl<E: Env> Shard<E> {
         now: Now,
     ) -> Result<usize, Reason> {
         let who = Who { connection, peer: None, protocol: "host", principal };
-        let port = self.ports.insert(Port { stream: None, feed });
+        self.memory.rings += feed.ring_bytes();
+        let port = self.ports.insert(Port { stream: None, feed, held: None, rests_until: Instant::ZERO });
         match self.start_publish(key, PublisherRef::Port(port), who, backup, now) {
             Ok(stream) => {
                 self.ports[port].stream = Some(stream);

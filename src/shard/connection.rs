@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::env::Env;
 use super::group::Slices;
+use super::seats::Seat;
 use crate::clock::Instant;
 use crate::fact::Who;
 use crate::id::ConnectionId;
@@ -54,6 +55,8 @@ pub(crate) struct Cold {
     pub(crate) rate: RateWindow,
     pub(crate) plays: Vec<Play>,
     pub(crate) publishes: Vec<Publishing>,
+    /// What the connection itself is counted as in each application where it publishes or plays.
+    pub(crate) seats: Vec<(Box<str>, Option<Box<Seat>>)>,
     /// Requests that wait for an authenticator: nothing is read meanwhile.
     pub(crate) asking: u32,
     /// The read side may hold more: a budget or a pause stopped before `WouldBlock`.
@@ -68,6 +71,15 @@ pub(crate) struct Cold {
     pub(crate) broken: bool,
     /// When its timer is armed; earlier deadlines arm another.
     pub(crate) timer_at: Instant,
+    /// Bytes of memory that it is counted with.
+    pub(crate) counted: u64,
+    /// Bytes of replies that were put among what waits since that was empty: the rest of it is media, which is counted
+    /// where it comes from.
+    pub(crate) replies: usize,
+    /// It is not read before there is memory again.
+    pub(crate) starved: bool,
+    /// It publishes too fast, and is not read before this time; `ZERO` where it does not.
+    pub(crate) rests_until: Instant,
 }
 
 /// How fast a slow peer takes what it is sent.
@@ -176,27 +188,44 @@ pub(crate) enum Phase {
 }
 
 /// A stream that this connection plays.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Play {
     pub(crate) handle: StreamHandle,
     /// The subscriber's place, see `shard/subscribers.rs`.
     pub(crate) place: usize,
+    /// What it is counted as, given back with it.
+    #[expect(dead_code, reason = "nobody looks into it")]
+    pub(crate) seat: Option<Box<Seat>>,
 }
 
 /// A stream that this connection publishes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Publishing {
     pub(crate) handle: StreamHandle,
     pub(crate) stream: usize,
+    /// What it is counted as, given back with it.
+    #[expect(dead_code, reason = "nobody looks into it")]
+    pub(crate) seat: Option<Box<Seat>>,
 }
 
 impl<S> Connection<S> {
+    /// Whether something stands against reading it: a question that is asked for it, or its pace.
+    pub(crate) fn waits(&self) -> bool {
+        self.cold.asking > 0 || self.cold.rests_until > Instant::ZERO
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.cold.phase, Phase::Closing(_) | Phase::Finished(_))
     }
 
+    /// Puts a reply at the end of what waits to be sent.
+    pub(crate) fn push_reply(&mut self, bytes: Bytes) {
+        self.cold.replies += bytes.len();
+        self.push(bytes);
+    }
+
     /// Puts bytes at the end of what waits to be sent.
-    pub(crate) fn push(&mut self, bytes: Bytes) {
+    fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.cold.pending_bytes += bytes.len();
             self.cold.pending.push_back(bytes);
@@ -253,6 +282,7 @@ impl<S> Connection<S> {
             self.cold.pending.pop_front();
         }
         self.cold.pending_media = 0;
+        self.cold.replies = 0;
         // An idle player holds no buffer.
         self.cold.pending = VecDeque::new();
         sent

@@ -49,7 +49,7 @@ impl<E: Env> Shard<E> {
         let until = now.mono + grace;
         let source = Loop { filler: filler.clone(), at: 0, began: now.mono, until, next: None };
         let feed = Feed::Source { source: Box::new(source), not_before: now.mono };
-        let port = self.ports.insert(Port { stream: None, feed });
+        let port = self.ports.insert(Port { stream: None, feed, held: None, rests_until: Instant::ZERO });
         let connection = self.new_connection_id();
         let who = Who { connection, peer: None, protocol: FILLER, principal: None };
         // Whoever was faster has it.

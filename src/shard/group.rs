@@ -186,31 +186,99 @@ pub(crate) struct Packets {
     packetizer: Box<dyn Packetizer>,
     base: u64,
     ring: VecDeque<Option<Packet>>,
+    /// Bytes of the bodies in it that are no frame's payload.
+    own_bytes: usize,
+    /// Whether the format makes such bodies; `None` before the first frame.
+    owns: Option<bool>,
 }
 
 impl Packets {
     pub(crate) fn new(packetizer: Box<dyn Packetizer>, base: u64) -> Self {
-        Self { packetizer, base, ring: VecDeque::new() }
+        Self { packetizer, base, ring: VecDeque::new(), own_bytes: 0, owns: None }
+    }
+
+    /// Bytes of the table that one frame more needs, if this one is too short for it.
+    fn growth(&self, log: &StreamLog) -> usize {
+        let needed = usize::try_from(log.head() + 1 - self.base.min(log.head())).unwrap_or(usize::MAX);
+        let grows = needed > self.ring.capacity();
+        let table = if grows { 2 * needed.max(FIRST_PACKETS) * size_of::<Option<Packet>>() } else { 0 };
+        table + if self.own_bytes > 0 { 1 } else { 0 }
+    }
+
+    /// Is as long as the log needs, also for packets that are made later.
+    pub(crate) fn grow(&mut self, log: &StreamLog, from: u64) {
+        if self.own_bytes > 0 {
+            return self.cover(log, from, log.head());
+        }
+        let needed = usize::try_from(log.head() - self.base.min(log.head())).unwrap_or(usize::MAX);
+        if needed > self.ring.capacity() {
+            let longer = (2 * needed).max(FIRST_PACKETS);
+            self.ring.reserve_exact(longer - self.ring.len());
+        }
+    }
+
+    /// Bytes that covering `from..to` takes at most.
+    pub(crate) fn cost(&mut self, log: &StreamLog, from: u64, to: u64) -> u64 {
+        let covered = self.base + self.ring.len() as u64;
+        let begins = if from < self.base || covered < log.tail() { from.max(log.tail()) } else { covered };
+        let frames = to.saturating_sub(begins);
+        if frames == 0 {
+            return 0;
+        }
+        let needed = usize::try_from(to - self.base.max(log.tail()).min(begins)).unwrap_or(usize::MAX);
+        let grows = needed > self.ring.capacity();
+        let table = if grows { 2 * needed.max(FIRST_PACKETS) * size_of::<Option<Packet>>() } else { 0 };
+        if self.owns.is_none()
+            && let Some(frame) = log.frame(begins)
+        {
+            self.owns = self.packetizer.packetize(frame).map(|packet| matches!(packet.body, Body::Own(_)));
+        }
+        let bodies = if self.owns == Some(true) { log.bytes_behind(begins) } else { 0 };
+        table as u64 + bodies + frames * if self.owns == Some(true) { OWN_HEAD_BYTES } else { 0 }
     }
 
     /// Covers `from..to` at least.
     pub(crate) fn cover(&mut self, log: &StreamLog, from: u64, to: u64) {
         if from < self.base {
-            self.ring.clear();
+            self.drop_all();
             self.base = from;
         }
         let mut seq = self.base + self.ring.len() as u64;
         if seq < log.tail() {
-            self.ring.clear();
+            self.drop_all();
             self.base = log.tail();
             seq = self.base;
         }
         while seq < to {
             let packet = log.frame(seq).and_then(|frame| self.packetizer.packetize(frame));
+            self.own_bytes += own_bytes(packet.as_ref());
             self.ring.push_back(packet);
             seq += 1;
         }
-        while self.base < log.tail() && self.ring.pop_front().is_some() {
+        self.drop_until(log.tail());
+    }
+
+    fn drop_all(&mut self) {
+        self.ring.clear();
+        self.own_bytes = 0;
+    }
+
+    /// Bytes of memory besides the payloads of frames.
+    fn memory(&self) -> usize {
+        self.ring.capacity() * size_of::<Option<Packet>>() + self.own_bytes
+    }
+
+    /// Lets go of what lies before `tail`, and of the room for it.
+    pub(crate) fn shrink(&mut self, tail: u64) {
+        self.drop_until(tail);
+        self.ring.shrink_to(2 * self.ring.len());
+    }
+
+    fn drop_until(&mut self, tail: u64) {
+        while self.base < tail
+            && let Some(packet) = self.ring.pop_front()
+        {
+            self.own_bytes -= own_bytes(packet.as_ref());
             self.base += 1;
         }
     }
@@ -218,6 +286,7 @@ impl Packets {
     /// Lets go of everything.
     pub(crate) fn clear(&mut self, head: u64) {
         self.ring = VecDeque::new();
+        self.own_bytes = 0;
         self.base = head;
     }
 
@@ -232,6 +301,14 @@ impl Packets {
     }
 }
 
+/// Bytes of a packet's body, if it is its own.
+fn own_bytes(packet: Option<&Packet>) -> usize {
+    match packet.map(|packet| &packet.body) {
+        Some(Body::Own(bytes)) => bytes.len(),
+        _ => 0,
+    }
+}
+
 impl Group {
     /// An empty group, whose subscribers get what comes from `edge` on.
     pub(crate) const fn new(
@@ -242,6 +319,18 @@ impl Group {
         edge: u64,
     ) -> Self {
         Self { format, merge, delay, packets, subs: Vec::new(), edge, under_way: None, first: 0 }
+    }
+
+    /// Bytes of its table of packets that one frame more needs.
+    pub(crate) fn growth(&self, log: &StreamLog) -> usize {
+        self.packets.as_ref().map_or(0, |packets| packets.growth(log))
+    }
+
+    /// Bytes of memory: its table of subscribers with what is remembered of each, and its packets.
+    pub(crate) fn memory(&self) -> usize {
+        let subscribers = self.subs.capacity() * (size_of::<Subscriber>() + size_of::<Place>())
+            + self.subs.len() * size_of::<Cursor>();
+        size_of::<Self>() + subscribers + self.packets.as_ref().map_or(0, Packets::memory)
     }
 
     /// The subscribers in the order of this flush, without those that it has visited.
@@ -339,6 +428,10 @@ pub(crate) struct Batch<'a> {
 
 /// Few enough for a stack, many enough that the next pass costs nothing beside this one.
 const FRAMES_PER_PASS: usize = 16;
+/// Packets that a table has room for at first.
+const FIRST_PACKETS: usize = 16;
+/// What a body of a format's own making may have besides the payload.
+const OWN_HEAD_BYTES: u64 = 64;
 
 impl<'a> Batch<'a> {
     /// The frames of a range of which this is the first, as many as fit.

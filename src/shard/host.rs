@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::Sender;
 
-use super::message::{HostNote, Message};
+use super::message::{HostNote, Message, PackedFrame};
+use crate::clock::Instant;
 use crate::extension::{Credentials, FrameSource};
 use crate::fact::Who;
 use crate::id::{ConnectionId, StreamKey};
+use crate::limits::SLOT_BYTES;
 use crate::protocol::PlayOptions;
 use crate::reason::Reason;
 use crate::ring::{Consumer, Doorbell, Producer};
@@ -65,6 +67,10 @@ pub struct HostSubscribe {
 pub(crate) struct Port {
     pub(crate) stream: Option<usize>,
     pub(crate) feed: Feed,
+    /// A frame that there was no memory for yet.
+    pub(crate) held: Option<PackedFrame>,
+    /// Its publisher was too fast: nothing is taken of it before this time; `ZERO` where it was not.
+    pub(crate) rests_until: Instant,
 }
 
 /// Where such a publisher's frames come from.
@@ -72,7 +78,24 @@ pub(crate) enum Feed {
     /// A thread of the host, through a ring.
     Ring { frames: Consumer<Message<Reason>>, events: Sender<PublisherEvent> },
     /// Code of the host that runs on the shard.
-    Source { source: Box<dyn FrameSource>, not_before: crate::clock::Instant },
+    Source { source: Box<dyn FrameSource>, not_before: Instant },
+}
+
+impl Feed {
+    /// Bytes of the ring that it comes through.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        match self {
+            Self::Ring { frames, .. } => (frames.capacity() * SLOT_BYTES) as u64,
+            Self::Source { .. } => 0,
+        }
+    }
+}
+
+impl HostEnd {
+    /// Bytes of its ring.
+    pub(crate) fn ring_bytes(&self) -> u64 {
+        (self.frames.capacity() * SLOT_BYTES) as u64
+    }
 }
 
 /// The far end of a host's subscription.

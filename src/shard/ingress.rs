@@ -4,7 +4,7 @@
 //! the shard's own run queue, or it would never be heard of again.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use super::Shard;
 use super::connection::{Cold, Connection, Drain, Phase};
 use super::env::Env;
 use super::inspect::Counters;
+use super::memory::{Pins, READ_ROOM};
 use super::timers::Due;
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind, Who};
 use crate::limits::{
-    ACCEPTS_PER_TURN, ARENA_BYTES, CALL_PRICE_BYTES, INGRESS_BYTES_PER_TURN, Limit, READ_BYTES_MIN,
-    READ_BYTES_PER_TURN,
+    ACCEPTS_PER_TURN, ADDRESSES_MAX, ARENA_BYTES, CALL_PRICE_BYTES, CONNECTION_BYTES, INGRESS_BYTES_PER_TURN, Limit,
+    READ_BYTES_MIN, READ_BYTES_PER_TURN,
 };
 use crate::net::{Accepted, Source};
 use crate::protocol::{Input, SessionContext};
@@ -35,10 +36,11 @@ impl Arena {
         Self(bytes)
     }
 
-    /// Room for the next read.
-    fn room(&mut self) -> &mut [u8] {
+    /// Room for the next read. A new arena is counted with `pins`.
+    fn room(&mut self, pins: &mut Pins) -> &mut [u8] {
         if self.0.len() < READ_BYTES_MIN {
             self.0 = BytesMut::zeroed(ARENA_BYTES);
+            pins.add(self.0.split_to(1).freeze(), ARENA_BYTES);
         }
         &mut self.0
     }
@@ -104,8 +106,9 @@ impl<E: Env> Shard<E> {
     /// Puts a connection that may have more to read on the run queue, unless it is paused.
     pub(super) fn resume_read(&mut self, slot: usize) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
+        let waits = connection.waits();
         let cold = &mut connection.cold;
-        if cold.readable && !cold.queued && (cold.asking == 0 || cold.broken) {
+        if cold.readable && !cold.queued && (!waits || cold.broken) {
             cold.queued = true;
             self.readable.push_back(slot);
         }
@@ -122,10 +125,18 @@ impl<E: Env> Shard<E> {
             if connection.cold.broken {
                 return self.lose(slot, Reason::Reset, now);
             }
-            if connection.cold.asking > 0 {
+            if connection.waits() {
                 return;
             }
-            let room = self.arena.room();
+            if self.memory.is_capped() {
+                let cold = &connection.cold;
+                let need = READ_ROOM + (2 * CONNECTION_BYTES + cold.replies + cold.session.growth_bytes()) as u64;
+                if !self.memory.has_room(need) {
+                    return self.starve(slot, need, now);
+                }
+            }
+            let Some(connection) = self.connections.get_mut(slot) else { return };
+            let room = self.arena.room(&mut self.memory.pins);
             let most = room.len().min(budget);
             self.counters.receives += 1;
             match self.env.recv(&mut connection.socket, &mut room[..most]) {
@@ -207,6 +218,12 @@ impl<E: Env> Shard<E> {
         if self.accept_rate.add(now.mono, 1) > allowed {
             return self.refuse(Reason::Limit(Limit::AcceptRate));
         }
+        if !self.may_knock(peer.ip()) {
+            return self.refuse(Reason::Limit(Limit::AcceptRatePerAddress));
+        }
+        if self.memory.refuses() {
+            return self.refuse(Reason::Limit(Limit::Memory));
+        }
         if let Err(limit) = self.shared.gauges.enter(peer.ip(), &self.config.limits) {
             return self.refuse(Reason::Limit(limit));
         }
@@ -260,13 +277,38 @@ impl<E: Env> Shard<E> {
                 read_over: false,
                 broken: false,
                 timer_at: Instant::FAR,
+                counted: 0,
+                replies: 0,
+                starved: false,
+                rests_until: Instant::ZERO,
+                seats: Vec::new(),
             }),
         });
+        self.recount_connection(slot);
         self.counters.accepted += 1;
         self.tell(Fact::new(FactKind::ConnectionOpen, now, self.id).who(&who));
         self.arm_connection(slot, now);
         // A server that speaks first may have something to say; bytes may be there before the edge is watched.
         self.queue_read(slot, false);
+    }
+
+    /// Whether one more connection of this address is within its rate. Connections of one address come to all shards
+    /// alike, so each allows its share.
+    fn may_knock(&mut self, address: IpAddr) -> bool {
+        let Some(most) = self.config.limits.accepts_per_second_per_address else { return true };
+        let shards = u32::try_from(self.shared.shards.len().max(1)).unwrap_or(u32::MAX);
+        let network = match address {
+            IpAddr::V6(six) if six.to_ipv4_mapped().is_none() => {
+                IpAddr::from((u128::from(six) & NETWORK_OF_SIX).to_be_bytes())
+            }
+            other => other,
+        };
+        if self.knocks.len() >= ADDRESSES_MAX && !self.knocks.contains_key(&network) {
+            return true;
+        }
+        let knocks = self.knocks.entry(network).or_default();
+        *knocks += 1;
+        *knocks <= most.div_ceil(shards)
     }
 
     /// Counts a connection that is closed before it has a session; who was refused is told once per second.
@@ -279,5 +321,7 @@ impl<E: Env> Shard<E> {
     }
 }
 
+/// The /64 of an IPv6 address: whoever has one of its addresses has all of them.
+const NETWORK_OF_SIX: u128 = u128::MAX << 64;
 /// How long listeners that ran out of descriptors rest.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

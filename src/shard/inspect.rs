@@ -76,6 +76,16 @@ pub struct Counters {
     pub corrections: Corrections,
     /// GOPs that exceeded the cache.
     pub gops_dropped: u64,
+    /// Caches that were let go because memory was short.
+    pub caches_shed: u64,
+    /// Viewers that were let go because memory was short.
+    pub viewers_shed: u64,
+    /// Connections with unfinished messages that were closed because memory was short.
+    pub connections_shed: u64,
+    /// Reads that were put off because memory was short.
+    pub reads_put_off: u64,
+    /// Frames with which a publisher was over its application's caps.
+    pub frames_over_rate: u64,
     /// Sessions that panicked.
     pub session_panics: u64,
     /// Commands of the host carried out.
@@ -104,6 +114,8 @@ pub struct ShardStats {
     pub subscribers: usize,
     /// Payload bytes that the logs hold.
     pub log_bytes: u64,
+    /// Bytes of memory that it is counted with: see [`Limits::memory`](crate::limits::Limits::memory).
+    pub memory: u64,
 }
 
 /// What is known of one live stream.
@@ -306,6 +318,7 @@ impl<E: Env> Shard<E> {
             replicas: self.streams.len() - homes,
             subscribers: self.places.len(),
             log_bytes: self.streams.iter().map(|(_, stream)| stream.log.bytes_held()).sum(),
+            memory: self.memory.used(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::caps::Spent;
 use super::group::Group;
 use super::meter::{Meter, Sampler};
 use super::pace::Pace;
@@ -10,7 +11,7 @@ use super::standby::Standby;
 use crate::clock::Instant;
 use crate::fact::Who;
 use crate::id::{Generation, ShardId, StreamKey};
-use crate::limits::CLOCK_FACTS_PER_MINUTE;
+use crate::limits::{CLOCK_FACTS_PER_MINUTE, STREAM_BYTES};
 use crate::media::{Frame, Timestamp};
 use crate::protocol::{Description, StreamHandle};
 use crate::reason::Reason;
@@ -39,6 +40,10 @@ pub(crate) struct LocalStream {
     pub(crate) timer_at: Instant,
     /// Its former publisher ended for this reason, and those who are behind may read on until then.
     pub(crate) ending: Option<(Reason, Instant)>,
+    /// Bytes of memory that it is counted with.
+    pub(crate) counted: u64,
+    /// The payloads in its log are the host's own: no buffer of ours holds them.
+    pub(crate) own_payloads: bool,
     /// Publishers of it on this shard that do not lead; the directory bounds them.
     pub(crate) standbys: Vec<Standby>,
     /// When it is looked whether its publishers send.
@@ -78,6 +83,7 @@ pub(crate) struct Home {
     pub(crate) qos: Qos,
     pub(crate) description: Description,
     pub(crate) bitrate: RateWindow,
+    pub(crate) spent: Spent,
     pub(crate) timeline: Timeline,
     /// Corrections of its clock that no fact has told yet.
     pub(crate) untold: u64,
@@ -141,6 +147,7 @@ impl Home {
             qos,
             description: Description::default(),
             bitrate: RateWindow::default(),
+            spent: Spent::default(),
             timeline: Timeline::new(resume),
             untold: 0,
             told: (0, now),
@@ -214,6 +221,52 @@ impl LocalStream {
             meter: None,
             skipped: 0,
             evicted: 0,
+            counted: 0,
+            own_payloads: false,
+        }
+    }
+
+    /// Bytes of memory that it holds, subscribers included, and payloads where no buffer of ours is counted for them.
+    pub(crate) fn memory(&self) -> u64 {
+        let groups: usize = self.groups.iter().map(Group::memory).sum();
+        let own = if self.own_payloads { self.log.bytes_held() + self.log.config_bytes() } else { 0 };
+        let standbys: u64 = self.standbys.iter().map(Standby::memory).sum();
+        (STREAM_BYTES + self.log.table_bytes() + groups) as u64 + own + standbys
+    }
+
+    /// The same with the payloads of its log, whoever is counted for them.
+    pub(crate) fn weight(&self) -> u64 {
+        let standbys: u64 = self.standbys.iter().map(Standby::uncounted).sum();
+        self.memory() + standbys + if self.own_payloads { 0 } else { self.log.bytes_held() }
+    }
+
+    /// What lies before this was offered to everybody at the live edge.
+    pub(crate) fn offered(&self) -> u64 {
+        let readers = self.groups.iter().filter(|group| !group.subs.is_empty());
+        readers.map(|group| group.edge).min().unwrap_or_else(|| self.log.head())
+    }
+
+    /// Gives back the room of frames that are held no more.
+    pub(crate) fn shrink(&mut self) {
+        self.log.shrink();
+        for packets in self.groups.iter_mut().filter_map(|group| group.packets.as_mut()) {
+            packets.shrink(self.log.tail());
+        }
+    }
+
+    /// Bytes that one frame more makes its tables longer by, old and new ones held at once: nearly always none.
+    pub(crate) fn growth(&self) -> usize {
+        let groups = self.groups.iter().filter(|group| !group.subs.is_empty());
+        self.log.growth() + groups.map(|group| group.growth(&self.log)).sum::<usize>()
+    }
+
+    /// Makes the tables of packets as long as they will be needed, and those packets whose bytes are their own.
+    pub(crate) fn grow(&mut self) {
+        for group in self.groups.iter_mut().filter(|group| !group.subs.is_empty()) {
+            let edge = group.edge;
+            if let Some(packets) = &mut group.packets {
+                packets.grow(&self.log, edge);
+            }
         }
     }
 

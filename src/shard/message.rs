@@ -74,6 +74,12 @@ impl PackedFrame {
         (self.cts_and_slot & 0xff_ffff) as usize
     }
 
+    /// Bytes of its payload.
+    #[must_use]
+    pub const fn payload_len(&self) -> usize {
+        self.payload.len()
+    }
+
     /// The frame; `now` is the receiver's clock, within half an hour of the origin.
     #[must_use]
     pub fn unpack(self, now: Instant) -> Frame {

@@ -3,6 +3,7 @@
 //! Nothing of a shard is shared; another thread sends it a message. [`Shard::turn`] is the table of contents. The
 //! same turn runs on its core ([`Shard::run`]) or step by step under a test's hand ([`Shard::step`]).
 
+mod caps;
 mod commands;
 mod connection;
 mod egress;
@@ -14,19 +15,23 @@ mod ingress;
 mod inspect;
 mod local;
 mod mailbox;
+mod memory;
 mod mesh;
 mod message;
-mod pace;
 mod meter;
+mod pace;
 mod publish;
 mod routing;
+mod seats;
 mod sessions;
 mod shared;
+mod shed;
 mod standby;
 mod subscribe;
 mod timers;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +48,7 @@ pub use inspect::{Audience, Counters, ShardStats, StreamInfo, StreamPart, Survey
 pub use mesh::{Link, Mesh, mesh, mesh_with};
 pub use message::{Attach, Command, Control, HostNote, KickTarget, Message, PackedFrame, PeerMessage, RunSource};
 pub use meter::StageHistograms;
+pub use seats::Seats;
 pub use shared::{Beat, Config, EventHub, Events, Gauges, Post, Shared};
 
 use crate::audit::AuditProducer;
@@ -59,6 +65,7 @@ use group::Place;
 use host::{HostEnd, Port};
 use ingress::Arena;
 use local::LocalStream;
+use memory::Memory;
 use sessions::{Asked, AskedBy, Task};
 use timers::{Due, Timers};
 
@@ -99,6 +106,7 @@ pub struct Shard<E: Env> {
     asked: HashMap<u64, Asked>,
     timers: Timers,
     arena: Arena,
+    memory: Memory,
     counters: Counters,
     turn_ns: Histogram<u64>,
     stages: StageHistograms,
@@ -134,6 +142,8 @@ pub struct Shard<E: Env> {
     /// A timer is armed for listeners that ran out of descriptors.
     accepts_again: bool,
     accept_rate: RateWindow,
+    /// Connections of the running second, by address or network.
+    knocks: std::collections::HashMap<IpAddr, u32>,
     /// Connections refused since that was told last, by reason.
     refusals: Vec<(Reason, u64)>,
     draining: Option<Instant>,
@@ -179,6 +189,8 @@ impl<E: Env> Shard<E> {
         // Answers to the shard that failed before this one must not be taken for answers to this one.
         let next_ticket = parts.env.random();
         let listeners = parts.shared.listeners.len();
+        let (limits, shards) = (&parts.config.limits, parts.shared.shards.len());
+        let memory = Memory::new(limits.memory, shards, limits.structure_bytes(shards));
         let mut shard = Self {
             id: parts.id,
             env: parts.env,
@@ -198,6 +210,7 @@ impl<E: Env> Shard<E> {
             asked: HashMap::new(),
             timers: Timers::default(),
             arena: Arena::new(BytesMut::new()),
+            memory,
             counters: Counters::default(),
             turn_ns: Histogram::new_with_bounds(1, 60_000_000_000, 2).expect("valid bounds and precision"),
             stages: StageHistograms::empty(),
@@ -220,6 +233,7 @@ impl<E: Env> Shard<E> {
             next_uid: 0,
             accepts_again: false,
             accept_rate: RateWindow::default(),
+            knocks: std::collections::HashMap::new(),
             refusals: Vec::new(),
             draining: None,
             fail: false,
@@ -256,16 +270,20 @@ impl<E: Env> Shard<E> {
 
     /// Everything that is due at `now`, in bounded pieces; how much work there was.
     pub fn turn(&mut self, now: Now) -> usize {
+        self.see_memory();
         let mut work = self.ingress(now); // sockets      → sessions → frames → StreamLog, facts
         work += self.take_commands(now); // other threads → the host's publishers, subscribers, answers
         work += self.drain_ports(now); //   the host      → frames → StreamLog
         work += self.drain_mailbox(now); // peer shards   → replicas, links
         work += self.expire(now); //        deadlines that are due: a source's frame, a merged flush
         work += self.egress(now); //        StreamLog     → packetizer → one sendmsg per connection
+        self.keep_to_memory(now); //         what is too much is let go
         self.report(); //                   doorbells, once each
         self.counters.turns += 1;
-        let beat = &self.shared.beats[usize::from(self.id.0)].0;
-        beat.store(self.counters.turns, std::sync::atomic::Ordering::Relaxed);
+        let beat = &self.shared.beats[usize::from(self.id.0)];
+        beat.turns.store(self.counters.turns, std::sync::atomic::Ordering::Relaxed);
+        beat.memory.store(self.memory.used(), std::sync::atomic::Ordering::Relaxed);
+        beat.memory_most.store(self.memory.used(), std::sync::atomic::Ordering::Relaxed);
         work
     }
 
@@ -502,6 +520,7 @@ impl<E: Env> Shard<E> {
             work += 1;
             match due {
                 Due::Connection(slot, id) => self.connection_due(slot, id, now),
+                Due::Rested(slot, id) => self.rested(slot, id, now),
                 Due::Stream(index, uid) => self.stream_due(index, uid, now),
                 Due::Watch(index, uid) => self.watch_due(index, uid, now),
                 Due::Auth(ticket) => self.auth_due(ticket, now),
@@ -509,8 +528,12 @@ impl<E: Env> Shard<E> {
                     self.accepts_again = false;
                     self.accepting.extend(0..self.shared.listeners.len());
                 }
-                Due::Source(port) => self.poll_source(port, now),
+                Due::Source(port) => {
+                    self.port_rested(port, now);
+                    self.poll_source(port, now);
+                }
                 Due::Drain => self.drain_due(now),
+                Due::Memory => self.memory_due(),
                 Due::Second => self.second(now),
             }
         }
@@ -523,6 +546,8 @@ impl<E: Env> Shard<E> {
     fn second(&mut self, now: Now) {
         self.timers.arm(now.mono + SECOND, Due::Second);
         self.tell_refusals(now);
+        self.knocks.clear();
+        self.memory.sweep_some();
         self.reap_silent_publishers(now);
     }
 

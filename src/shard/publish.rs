@@ -68,6 +68,7 @@ impl<E: Env> Shard<E> {
         self.finish_ending(index, now);
         self.waiting_is_over(index);
         let stream = &mut self.streams[index];
+        stream.own_payloads = matches!(home.publisher, PublisherRef::Port(_));
         let switches = cause.is_some() || (stream.subscribers > 0 && claim.resume.is_some());
         let watch_at = (stream.spec.conflict == Conflict::Backup).then(|| now.mono + stream.spec.stall_after);
         stream.source = Source::Home(Box::new(home));
@@ -311,6 +312,7 @@ impl<E: Env> Shard<E> {
     /// A port of the host is over: its thread is told.
     pub(super) fn close_port(&mut self, port: usize, reason: Reason) {
         let Some(port) = self.ports.try_remove(port) else { return };
+        self.memory.rings -= port.feed.ring_bytes();
         match port.feed {
             Feed::Ring { events, .. } => {
                 let _ = events.try_send(PublisherEvent::Ended(reason));
@@ -327,6 +329,7 @@ impl<E: Env> Shard<E> {
         self.next_uid += 1;
         let index = self.streams.insert(LocalStream::new(key.clone(), self.next_uid, Arc::clone(spec)));
         self.by_key.insert(key.clone(), index);
+        self.recount_stream(index);
         index
     }
 
@@ -341,6 +344,7 @@ impl<E: Env> Shard<E> {
             return;
         }
         let stream = self.streams.remove(index);
+        self.memory.streams -= stream.counted;
         self.by_key.remove(&stream.key);
         if stream.interested {
             self.shared.directory.lose_interest(&stream.key, self.id);

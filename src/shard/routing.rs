@@ -6,9 +6,9 @@ use super::Shard;
 use super::env::Env;
 use super::host::Feed;
 use super::local::{Placed, PublisherRef, Source};
-use super::message::Message;
+use super::message::{Message, PackedFrame};
 use super::timers::Due;
-use crate::clock::Now;
+use crate::clock::{Instant, Now};
 use crate::extension::SourcePoll;
 use crate::fact::{Fact, FactKind};
 use crate::limits::{CONFIG_BYTES_MAX, HOST_FRAMES_PER_TURN, Limit, TRACKS_MAX};
@@ -27,6 +27,11 @@ impl<E: Env> Shard<E> {
         if frame.payload.len() > most {
             return Err(Reason::Limit(Limit::MessageBytes));
         }
+        if stream.spec.publisher.is_some() {
+            self.hold_to_caps(index, from, &frame, now)?;
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
+        let limits = &self.config.limits;
         let (bitrate, who, leads) = match stream.home_of(from) {
             Some(home) => (&mut home.bitrate, &home.who, true),
             None => match stream.standby_mut(from) {
@@ -105,14 +110,26 @@ impl<E: Env> Shard<E> {
     /// Appends a frame to a log, home or replica, and notes that it is to be flushed.
     pub(super) fn append(&mut self, index: usize, frame: Frame, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
+        let own = stream.own_payloads;
+        let grows = self.memory.is_capped().then(|| stream.growth()).filter(|bytes| *bytes > 0);
+        if grows.is_some_and(|bytes| !self.memory.has_room(bytes as u64)) {
+            self.shed_instead_of_growing(index, now);
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
         let timed = frame.is_timed().then_some(frame.origin);
         let appended = stream.log.append(now.mono, frame);
+        if grows.is_some() {
+            stream.grow();
+        }
         let measure = stream.pace.is_due(now.mono);
         if let Some(frames) = appended.gop_dropped {
             self.counters.gops_dropped += 1;
             let mut fact = Fact::new(FactKind::GopDrop, now, self.id).stream(&stream.key).count(frames);
             fact.who = stream.home().map(|home| home.who.clone());
             self.tell(fact);
+        }
+        if grows.is_some() || (own && self.memory.is_capped()) {
+            self.recount_stream(index);
         }
         if let Some(origin) = timed {
             self.timed_frame_appended(index, appended.seq, origin);
@@ -135,15 +152,23 @@ impl<E: Env> Shard<E> {
     fn drain_port(&mut self, index: usize, now: Now) -> usize {
         let mut taken = 0;
         while taken < HOST_FRAMES_PER_TURN {
-            let Some(port) = self.ports.get_mut(index) else { return taken };
+            let Some(port) = self.ports.get_mut(index).filter(|port| port.rests_until == Instant::ZERO) else {
+                return taken;
+            };
             let Feed::Ring { frames, .. } = &mut port.feed else { return taken };
             let Some(stream) = port.stream else { return taken };
-            let result = match frames.pop() {
+            let next = port.held.take().map(Message::Frame).or_else(|| frames.pop());
+            let closed = next.is_none() && frames.is_closed();
+            let result = match next {
+                Some(Message::Frame(frame)) if !self.has_room_for(frame.payload_len(), now) => {
+                    self.ports[index].held = Some(frame);
+                    return taken;
+                }
                 Some(Message::Frame(frame)) => {
                     self.route(stream, PublisherRef::Port(index), frame.unpack(now.mono), now)
                 }
                 Some(Message::Control(reason)) => Err(*reason),
-                None if frames.is_closed() => Err(Reason::Ended),
+                None if closed => Err(Reason::Ended),
                 None => return taken,
             };
             taken += 1;
@@ -154,9 +179,26 @@ impl<E: Env> Shard<E> {
         taken
     }
 
+    /// Whether there is memory for a frame of the host. One that is too long needs none: it is refused.
+    #[inline]
+    fn has_room_for(&mut self, bytes: usize, now: Now) -> bool {
+        let room = !self.memory.is_capped()
+            || bytes > self.config.limits.message_bytes
+            || self.memory.has_room(bytes as u64);
+        if !room {
+            self.look_at_memory_again(now);
+        }
+        room
+    }
+
     pub(super) fn ports_have_frames(&mut self) -> bool {
         self.ports.iter_mut().any(|(_, port)| match &mut port.feed {
-            Feed::Ring { frames, .. } => port.stream.is_some() && (!frames.is_empty() || frames.is_closed()),
+            Feed::Ring { frames, .. } => {
+                port.held.is_none()
+                    && port.rests_until == Instant::ZERO
+                    && port.stream.is_some()
+                    && (!frames.is_empty() || frames.is_closed())
+            }
             Feed::Source { .. } => false,
         })
     }
@@ -164,15 +206,26 @@ impl<E: Env> Shard<E> {
     /// Asks a source of the host for what is due.
     pub(super) fn poll_source(&mut self, index: usize, now: Now) {
         for _ in 0..HOST_FRAMES_PER_TURN {
-            let Some(port) = self.ports.get_mut(index) else { return };
+            let Some(port) = self.ports.get_mut(index).filter(|port| port.rests_until == Instant::ZERO) else {
+                return;
+            };
             let Feed::Source { source, not_before } = &mut port.feed else { return };
             if *not_before > now.mono {
                 return;
             }
             let Some(stream) = port.stream else { return };
-            let result = match source.poll_frame(now) {
+            let next = port
+                .held
+                .take()
+                .map_or_else(|| source.poll_frame(now), |held| SourcePoll::Frame(held.unpack(now.mono)));
+            let result = match next {
                 SourcePoll::Frame(mut frame) => {
                     frame.origin = now.mono;
+                    if !self.has_room_for(frame.payload.len(), now) {
+                        self.ports[index].held = Some(PackedFrame::pack(&frame, 0));
+                        self.timers.arm(now.mono + SOURCE_WAITS, Due::Source(index));
+                        return;
+                    }
                     self.route(stream, PublisherRef::Port(index), frame, now)
                 }
                 SourcePoll::NotBefore(at) => {
@@ -194,5 +247,7 @@ impl<E: Env> Shard<E> {
     }
 }
 
+/// How long a source waits for memory.
+const SOURCE_WAITS: Duration = Duration::from_millis(5);
 /// Just so long that the timer does not fire in the turn that armed it.
 const SOURCE_RESTS: Duration = Duration::from_nanos(1);

@@ -11,6 +11,7 @@ use super::Shard;
 use super::connection::{Connection, Phase, Publishing};
 use super::env::Env;
 use super::local::PublisherRef;
+use super::seats::{Part, Seat};
 use super::timers::Due;
 use crate::clock::{Instant, Now};
 use crate::extension::{Action, AuthReply, AuthRequest, Credentials, Decision};
@@ -19,6 +20,7 @@ use crate::id::{ConnectionId, StreamKey};
 use crate::limits::Limit;
 use crate::protocol::{Input, Output, PlayRequest, PublishRequest, StreamHandle};
 use crate::reason::{Blame, Reason};
+use crate::stream::{Conflict, Located};
 
 /// Something a session is to be told, in its turn.
 pub(super) struct Task {
@@ -60,6 +62,7 @@ impl<E: Env> Shard<E> {
             }
             Err(reason) => self.close_quietly(slot, reason, now),
         }
+        self.recount_connection(slot);
     }
 
     /// Tells sessions what they are to be told, until nothing is left.
@@ -107,6 +110,10 @@ impl<E: Env> Shard<E> {
             }
             Output::Play(request) => {
                 self.ask_to_play(slot, request, now);
+                Ok(())
+            }
+            Output::Buffer(part, bytes) => {
+                self.memory.pins.add(part, bytes);
                 Ok(())
             }
             Output::Describe(handle, description) => {
@@ -185,7 +192,7 @@ impl<E: Env> Shard<E> {
         if connection.cold.pending_bytes + bytes.len() > allowed {
             return Err(Reason::Limit(Limit::ReplyBytes));
         }
-        connection.push(bytes);
+        connection.push_reply(bytes);
         Ok(())
     }
 
@@ -220,6 +227,9 @@ impl<E: Env> Shard<E> {
     pub(super) fn may_start(&self, key: &StreamKey) -> Result<(), Reason> {
         if self.draining.is_some() {
             return Err(Reason::Shutdown);
+        }
+        if self.memory.refuses() {
+            return Err(Reason::Limit(Limit::Memory));
         }
         self.config.app(key.app()).map(|_| ()).ok_or(Reason::UnknownApp)
     }
@@ -325,9 +335,38 @@ impl<E: Env> Shard<E> {
         if cold.publishes.len() + cold.plays.len() >= self.config.limits.streams_per_connection {
             return Err(Reason::Limit(Limit::StreamsPerConnection));
         }
+        let seat = self.take_seats(slot, Part::Publisher, key, &who)?;
         let stream = self.start_publish(key, PublisherRef::Connection { slot, handle }, who, backup, now)?;
-        self.connections[slot].cold.publishes.push(Publishing { handle, stream });
+        self.connections[slot].cold.publishes.push(Publishing { handle, stream, seat });
         Ok(())
+    }
+
+    /// Takes a seat for one more publisher or viewer, and for the connection where it is new to the application.
+    pub(super) fn take_seats(
+        &mut self,
+        slot: usize,
+        part: Part,
+        key: &StreamKey,
+        who: &crate::fact::Who,
+    ) -> Result<Option<Box<Seat>>, Reason> {
+        let (app, limits) = (key.app(), &self.config.limits);
+        let spec = self.config.app(app).ok_or(Reason::UnknownApp)?;
+        let seats = &self.shared.gauges.seats;
+        if self.connections[slot].cold.seats.len() >= self.config.limits.streams_per_connection {
+            return Err(Reason::Limit(Limit::StreamsPerConnection));
+        }
+        let known = self.connections[slot].cold.seats.iter().any(|(known, _)| **known == *app);
+        // Whoever takes over a stream takes the place of another.
+        let replaces = part == Part::Publisher
+            && spec.conflict == Conflict::TakeOver
+            && matches!(self.shared.directory.locate(key), Located::Live(..));
+        let take = |part| seats.take(part, app, who, spec, limits, replaces).map_err(Reason::Limit);
+        let own = if known { None } else { take(Part::Connection)? };
+        let seat = take(part)?;
+        if own.is_some() {
+            self.connections[slot].cold.seats.push((app.into(), own));
+        }
+        Ok(seat)
     }
 
     fn live_connection(&mut self, slot: usize, id: ConnectionId) -> Option<&mut Connection<E::Socket>> {
@@ -358,6 +397,9 @@ impl<E: Env> Shard<E> {
             return;
         }
         let busy = !connection.cold.publishes.is_empty() || !connection.cold.plays.is_empty();
+        if !busy && let Some(connection) = self.connections.get_mut(slot) {
+            connection.cold.seats = Vec::new();
+        }
         self.set_phase(slot, if busy { Phase::Busy } else { Phase::Idle }, now);
     }
 
@@ -413,7 +455,7 @@ impl<E: Env> Shard<E> {
         let _ = ask(connection, now, Input::Closing(reason), &mut words);
         for output in words {
             if let Output::Send(bytes) = output {
-                connection.push(bytes);
+                connection.push_reply(bytes);
             }
         }
         self.close_quietly(slot, reason, now);
@@ -432,6 +474,7 @@ impl<E: Env> Shard<E> {
         }
         connection.clear = false;
         connection.cold.asking = 0;
+        connection.cold.rests_until = Instant::ZERO;
         self.set_phase(slot, Phase::Closing(reason), now);
         self.flush(slot, now);
         // What the peer still sends is read and thrown away until its end, so that it is not reset.
@@ -451,6 +494,7 @@ impl<E: Env> Shard<E> {
         self.end_everything_of(slot, reason, now);
         let Some(connection) = self.connections.try_remove(slot) else { return };
         self.shared.gauges.leave(connection.cold.peer.ip());
+        self.memory.connections -= connection.cold.counted;
         self.counters.closed += 1;
         let cold = &connection.cold;
         let fact = Fact::new(FactKind::ConnectionClose, now, self.id)

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 
 use super::message::Command;
+use super::seats::Seats;
 use crate::extension::auth::AnswerBack;
 use crate::extension::{Authenticator, Decision, Observer};
 use crate::fact::Fact;
@@ -72,7 +73,7 @@ pub struct Shared {
     pub gauges: Gauges,
     /// The ways to all shards.
     pub shards: Vec<Post>,
-    /// How many turns each shard has taken: one that is awake and does not count on hangs.
+    /// What each shard tells of itself at the end of each turn.
     pub beats: Vec<Beat>,
 }
 
@@ -87,10 +88,17 @@ impl Shared {
     }
 }
 
-/// A shard's turn counter, alone on its cache lines.
+/// What a shard tells of itself at the end of each turn, alone on its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Beat(pub AtomicU64);
+pub struct Beat {
+    /// How many turns it has taken: one that is awake and does not count on hangs.
+    pub turns: AtomicU64,
+    /// How many bytes of memory it holds.
+    pub memory: AtomicU64,
+    /// How many it may come to hold within the turn that it is in: what it holds, between two turns.
+    pub memory_most: AtomicU64,
+}
 
 /// Router-wide counts.
 #[derive(Debug, Default)]
@@ -103,6 +111,8 @@ pub struct Gauges {
     pub draining: AtomicBool,
     /// Connections by address, where they are counted.
     addresses: Mutex<HashMap<IpAddr, usize>>,
+    /// Seats by application, principal and address, where they are limited.
+    pub(crate) seats: Arc<Seats>,
 }
 
 impl Gauges {

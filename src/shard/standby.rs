@@ -5,6 +5,7 @@
 //! the promotion itself is atomic in it.
 
 use super::Shard;
+use super::caps::Spent;
 use super::env::Env;
 use super::local::{Home, LocalStream, PublisherRef};
 use super::message::Control;
@@ -23,6 +24,7 @@ pub(crate) struct Standby {
     pub(crate) publisher: PublisherRef,
     pub(crate) who: Who,
     pub(crate) bitrate: RateWindow,
+    pub(crate) spent: Spent,
     pub(crate) description: Description,
     pub(crate) last_frame: Instant,
     pub(crate) bytes: u64,
@@ -44,6 +46,7 @@ impl Standby {
             publisher,
             who,
             bitrate: RateWindow::default(),
+            spent: Spent::default(),
             description: Description::default(),
             last_frame: now,
             bytes: 0,
@@ -57,9 +60,10 @@ impl Standby {
 
     /// One that led until now: a decoder needs a new keyframe, but the configuration was sent once.
     fn demoted(home: Home, configs: Vec<Frame>, spec: &AppSpec, now: Instant) -> Self {
-        let Home { publisher, who, bitrate, description, qos, .. } = home;
+        let Home { publisher, who, bitrate, spent, description, qos, .. } = home;
         let mut standby = Self::new(publisher, who, spec, now);
-        (standby.bitrate, standby.description, standby.last_frame) = (bitrate, description, qos.last_frame);
+        (standby.bitrate, standby.spent) = (bitrate, spent);
+        (standby.description, standby.last_frame) = (description, qos.last_frame);
         for config in configs {
             standby.log.append(now, config);
         }
@@ -84,10 +88,23 @@ impl Standby {
         self.log.configs(0, from).chain(rest).cloned().collect()
     }
 
-    /// Nobody will begin with what is held: it is too old.
+    /// Bytes of memory; payloads of a host's publisher are in no buffer of ours.
+    pub(crate) fn memory(&self) -> u64 {
+        let own = matches!(self.publisher, PublisherRef::Port(_));
+        let payloads = if own { self.log.bytes_held() + self.log.config_bytes() } else { 0 };
+        (size_of::<Self>() + self.log.table_bytes()) as u64 + payloads
+    }
+
+    /// Payloads that it holds and others are counted for.
+    pub(crate) fn uncounted(&self) -> u64 {
+        if matches!(self.publisher, PublisherRef::Port(_)) { 0 } else { self.log.bytes_held() }
+    }
+
+    /// Nobody will begin with what is held: it is too old, or there is no room for it.
     fn forget_gop(&mut self, now: Instant) {
         let configs: Vec<Frame> = self.log.current_configs().cloned().collect();
         self.log.restart();
+        self.log.shrink();
         for config in configs {
             self.log.append(now, config);
         }
@@ -101,6 +118,7 @@ impl<E: Env> Shard<E> {
         let fact = Fact::new(FactKind::Standby, now, self.id).stream(&stream.key).who(&standby.who);
         let at = now.mono + stream.spec.stall_after;
         stream.standbys.push(standby);
+        self.recount_stream(index);
         self.tell(fact);
         self.watch(index, at);
     }
@@ -118,6 +136,10 @@ impl<E: Env> Shard<E> {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(standby) = stream.standby_mut(from) else { return };
         self.counters.frames_standby += 1;
+        let growth = standby.log.growth() as u64;
+        if growth > 0 && !self.memory.has_room(growth) {
+            standby.forget_gop(now.mono);
+        }
         standby.last_frame = now.mono;
         standby.bytes += frame.payload.len() as u64;
         standby.log.append(now.mono, frame);
@@ -126,10 +148,32 @@ impl<E: Env> Shard<E> {
         let wanted = standby.wanted.filter(|_| ready && standby.at_start());
         if ready != was_ready {
             standby.ready_since = ready.then_some(now.mono);
+        }
+        if self.memory.is_capped() {
+            self.recount_stream(index);
+        }
+        if ready != was_ready {
             self.note_ready(index, from, ready, now);
         } else if let Some(cause) = wanted {
             self.lead(index, from, cause, now);
         }
+    }
+
+    /// Lets go of what those keep who stand by; how many had a GOP.
+    pub(super) fn shed_standbys(&mut self, index: usize, now: Now) -> u64 {
+        let mut cost = 0;
+        for at in 0.. {
+            let Some(standby) = self.streams.get_mut(index).and_then(|stream| stream.standbys.get_mut(at)) else {
+                break;
+            };
+            let publisher = standby.publisher;
+            standby.forget_gop(now.mono);
+            if standby.ready_since.take().is_some() {
+                cost += 1;
+                self.note_ready(index, publisher, false, now);
+            }
+        }
+        cost
     }
 
     /// A standby can be started with, or can't any more.
@@ -166,10 +210,11 @@ impl<E: Env> Shard<E> {
         let mut home =
             Home::new(publisher, standby.who.clone(), claim.generation, claim.resume, claim.line.clone(), now.mono);
         home.description = standby.description.clone();
-        home.bitrate = standby.bitrate;
+        (home.bitrate, home.spent) = (standby.bitrate, std::mem::take(&mut standby.spent));
         // Its slot stays needed meanwhile.
         self.go_live(index, home, claim, Some(cause), now);
         self.streams[index].standbys.retain(|standby| standby.publisher != publisher);
+        self.recount_stream(index);
         for frame in frames {
             self.take_in(index, frame, now);
         }
@@ -242,6 +287,7 @@ impl<E: Env> Shard<E> {
         let Some(at) = stream.standbys.iter().position(|standby| standby.publisher == publisher) else { return };
         let standby = stream.standbys.swap_remove(at);
         let key = stream.key.clone();
+        self.recount_stream(index);
         self.shared.directory.leave(&key, standby.who.connection);
         if let PublisherRef::Port(port) = publisher {
             self.close_port(port, reason);

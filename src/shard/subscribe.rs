@@ -11,6 +11,7 @@ use super::group::{ASIDE, Format, Group, Packets, Place, Subscriber, Target, Ter
 use super::host::{HostEnd, HostSubscribe};
 use super::local::Source;
 use super::message::{Attach, Control, HostNote, Message};
+use super::seats::Part;
 use crate::clock::{Instant, Now};
 use crate::fact::{Fact, FactKind, Who};
 use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
@@ -46,8 +47,9 @@ impl<E: Env> Shard<E> {
             options: request.options,
             replica: false,
         };
+        let seat = self.take_seats(slot, Part::Viewer, &request.key, &who)?;
         let place = self.subscribe(&request.key, joiner, now)?;
-        let play = Play { handle: request.handle, place };
+        let play = Play { handle: request.handle, place, seat };
         self.connections[slot].cold.plays.push(play);
         self.tell(Fact::new(FactKind::PlayStart, now, self.id).stream(&request.key).who(&who));
         Ok(())
@@ -65,12 +67,15 @@ impl<E: Env> Shard<E> {
         let result = answer.and_then(|principal| {
             who.principal = principal;
             let end = HostEnd { frames, doorbell, skipped, who: who.clone(), touched: false };
+            let ring = end.ring_bytes();
             let host = self.hosts.insert(end);
             let target = Target::Host(host);
             let joiner = Joiner { connection, target, format: Format::Frames, options, replica: false };
             let joined = self.subscribe(&key, joiner, now);
             if joined.is_err() {
                 self.hosts.remove(host);
+            } else {
+                self.memory.rings += ring;
             }
             joined
         });
@@ -254,6 +259,7 @@ impl<E: Env> Shard<E> {
         }
         group.subs.push(Subscriber { at: ASIDE, bytes: 0, target, place, queued: true, paused: false });
         stream.subscribers += 1;
+        self.recount_stream(index);
         self.behind.push_back(place);
         self.bound_unsent(place);
         if !delay.is_zero() {
@@ -287,8 +293,12 @@ impl<E: Env> Shard<E> {
             *group = Group::new(group.format, group.merge, group.delay, None, stream.log.head());
         }
         stream.subscribers -= 1;
-        stream.evicted += u64::from(reason == Reason::Lag);
+        // Where memory has cost the publisher, its viewers end with it.
+        let with_stream = stream.ending.is_some_and(|(why, _)| why == reason);
+        let evicted = reason == Reason::Lag || (reason == Reason::Limit(Limit::Memory) && !with_stream);
+        stream.evicted += u64::from(evicted);
         let key = stream.key.clone();
+        self.recount_stream(entry.stream());
         let who = match sub.target {
             Target::Connection(slot) => {
                 let who = self.end_play(slot, place, reason);
@@ -307,7 +317,7 @@ impl<E: Env> Shard<E> {
         };
         if let Some(who) = who {
             let mut kinds = [Some(FactKind::PlayEnd), None];
-            if reason == Reason::Lag {
+            if evicted {
                 self.counters.evicted += 1;
                 kinds = [Some(FactKind::Evict), Some(FactKind::PlayEnd)];
             }
@@ -351,6 +361,7 @@ impl<E: Env> Shard<E> {
 
     fn end_host(&mut self, host: usize, gap: u64, reason: Reason) -> Option<Who> {
         let mut end = self.hosts.try_remove(host)?;
+        self.memory.rings -= end.ring_bytes();
         self.shared.gauges.host_subscribers.fetch_sub(1, Ordering::Relaxed);
         if gap > 0 {
             end.skipped.fetch_add(gap, Ordering::Relaxed);

@@ -14,6 +14,8 @@ use crate::id::ConnectionId;
 pub(crate) enum Due {
     /// A connection's deadline; the id tells whether the slot still has the same one.
     Connection(usize, ConnectionId),
+    /// A publisher that was too fast is read again; the id tells the same.
+    Rested(usize, ConnectionId),
     /// A stream's flush, grace, wait or drain; the number tells whether the slot still has the same one.
     Stream(usize, u64),
     /// A stream that may have several publishers: whether they send.
@@ -24,6 +26,8 @@ pub(crate) enum Due {
     Accept,
     /// A source of the host has its next frame.
     Source(usize),
+    /// Memory was short: is there some now?
+    Memory,
     /// The drain's deadline.
     Drain,
     /// Once per second: what is only worth a look now and then.

@@ -272,6 +272,62 @@ impl StreamLog {
         self.bytes_behind(self.tail)
     }
 
+    /// Bytes of memory besides payloads.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.slots.len() * size_of::<Option<Entry>>()
+            + self.configs.capacity() * size_of::<(u64, Frame)>()
+            + self.dropped.capacity() * size_of::<Bytes>()
+            + self.keys.capacity() * size_of::<u64>()
+    }
+
+    /// Bytes of the table that the next frame needs, if this one is full.
+    #[must_use]
+    pub const fn growth(&self) -> usize {
+        if self.head - self.tail < self.slots.len() as u64 {
+            return 0;
+        }
+        let slots = if self.slots.is_empty() { FIRST_SLOTS } else { 2 * self.slots.len() };
+        slots * size_of::<Option<Entry>>()
+    }
+
+    /// Payload bytes of configuration.
+    #[must_use]
+    pub fn config_bytes(&self) -> u64 {
+        self.configs.iter().map(|(_, frame)| frame.payload.len() as u64).sum()
+    }
+
+    /// Lets go of everything before the newest keyframe, if there is more than that; how many frames. Those who
+    /// stand there skip.
+    pub fn shed_lag(&mut self, keep_from: u64) -> u64 {
+        self.drop_until(self.latest_key(self.head).unwrap_or(self.tail).min(keep_from))
+    }
+
+    /// Lets go of everything before `keep_from`, the cached GOP too: joiners wait for the next keyframe. How many
+    /// frames it is.
+    pub fn shed(&mut self, keep_from: u64) -> u64 {
+        self.key = self.key.filter(|key| *key >= keep_from);
+        self.drop_until(keep_from.min(self.head))
+    }
+
+    /// Gives back the room of frames that are held no more, if most of it is.
+    pub fn shrink(&mut self) {
+        let held = usize::try_from(self.head - self.tail).unwrap_or(usize::MAX);
+        let enough = (2 * held).next_power_of_two().max(FIRST_SLOTS);
+        if 2 * enough <= self.slots.len() {
+            self.move_to(enough);
+        }
+    }
+
+    fn drop_until(&mut self, seq: u64) -> u64 {
+        let before = self.tail;
+        while self.tail < seq {
+            self.drop_tail();
+        }
+        self.sweep();
+        self.tail - before
+    }
+
     /// The configuration in force at `seq` that was appended at or after `from`: one frame per track, oldest first.
     pub fn configs(&self, from: u64, seq: u64) -> impl Iterator<Item = &Frame> {
         self.configs_at(from, seq).map(|(_, frame)| frame)
@@ -372,10 +428,14 @@ impl StreamLog {
         if self.head - self.tail < self.slots.len() as u64 {
             return;
         }
-        let longer = (self.slots.len() * 2).max(FIRST_SLOTS);
-        let mut slots: Vec<Option<Entry>> = Vec::with_capacity(longer);
-        slots.resize_with(longer, || None);
-        let mask = longer - 1;
+        self.move_to((self.slots.len() * 2).max(FIRST_SLOTS));
+    }
+
+    /// Moves to a ring of this many slots: a power of two, no less than there are frames.
+    fn move_to(&mut self, length: usize) {
+        let mut slots: Vec<Option<Entry>> = Vec::with_capacity(length);
+        slots.resize_with(length, || None);
+        let mask = length - 1;
         for seq in self.tail..self.head {
             let slot = self.slot(seq);
             slots[index(seq) & mask] = self.slots[slot].take();

@@ -2,6 +2,7 @@
 //!
 //! Home stream and replica are the same structure; they differ in where frames come from.
 
+mod bucket;
 mod directory;
 mod filler;
 mod log;
@@ -14,13 +15,14 @@ mod stages;
 mod subscriber;
 mod timeline;
 
+pub use bucket::Bucket;
 pub use directory::{Claim, Directory, Entered, Line, Listed, Located};
 pub use filler::Filler;
 pub use log::{Appended, StreamLog};
 pub use qos::Qos;
 pub use rate::RateWindow;
 pub use seats::{Newcomer, Seat, SwitchCause};
-pub use spec::{Absent, AppSpec, Conflict, GopCache, LagPolicy};
+pub use spec::{Absent, AppSeats, AppSpec, Conflict, Excess, GopCache, LagPolicy, PublisherCaps};
 pub use squeeze::Squeeze;
 pub use stages::{Spread, Stage, Stages};
 pub use subscriber::{Bounds, Cursor, LagVerdict, Position};

@@ -31,6 +31,10 @@ pub struct AppSpec {
     pub absent: Absent,
     /// What happens to a second publisher of a live name.
     pub conflict: Conflict,
+    /// How many may be there at once.
+    pub seats: AppSeats,
+    /// How fast its publishers may send.
+    pub publisher: PublisherCaps,
     /// What players see within the grace.
     pub filler: Option<Filler>,
     /// A publisher that sends nothing for so long is passed over for one that stands by.
@@ -54,6 +58,8 @@ impl AppSpec {
             republish_grace: Duration::ZERO,
             absent: Absent::Refuse,
             conflict: Conflict::Refuse,
+            seats: AppSeats::NONE,
+            publisher: PublisherCaps::NONE,
             filler: None,
             stall_after: Duration::from_secs(2),
             return_after: Some(Duration::from_secs(5)),
@@ -116,6 +122,20 @@ impl AppSpec {
         self
     }
 
+    /// Sets how many may be there at once.
+    #[must_use]
+    pub const fn seats(mut self, seats: AppSeats) -> Self {
+        self.seats = seats;
+        self
+    }
+
+    /// Sets how fast its publishers may send.
+    #[must_use]
+    pub const fn publisher(mut self, caps: PublisherCaps) -> Self {
+        self.publisher = caps;
+        self
+    }
+
     /// Sets what players see within the grace.
     #[must_use]
     pub fn filler(mut self, filler: Filler) -> Self {
@@ -136,6 +156,57 @@ impl AppSpec {
         self.return_after = time;
         self
     }
+}
+
+/// How many may be in one application at once over connections, each `None` for no limit. Those of the host in process
+/// are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppSeats {
+    /// Connections that publish or play.
+    pub connections: Option<usize>,
+    /// Publishers.
+    pub publishers: Option<usize>,
+    /// Viewers, of all streams together.
+    pub viewers: Option<usize>,
+}
+
+impl AppSeats {
+    /// As many as like.
+    pub const NONE: Self = Self { connections: None, publishers: None, viewers: None };
+}
+
+/// How fast one publisher may send, and what happens if it sends faster. Three seconds' worth may come at once, so that
+/// a large keyframe is no excess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublisherCaps {
+    /// Bits of payload per second, `None` for no cap.
+    pub bitrate: Option<u64>,
+    /// Video frames per second of all tracks together, `None` for no cap.
+    pub frame_rate: Option<u64>,
+    /// What happens to what is too much.
+    pub excess: Excess,
+}
+
+impl PublisherCaps {
+    /// As fast as it likes.
+    pub const NONE: Self = Self { bitrate: None, frame_rate: None, excess: Excess::Close };
+
+    /// Whether there is any cap.
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.bitrate.is_some() || self.frame_rate.is_some()
+    }
+}
+
+/// What happens to a publisher that sends faster than it may. All of it is counted and told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// Nothing else.
+    Warn,
+    /// It is read no faster, and TCP holds it back.
+    Throttle,
+    /// It is closed.
+    Close,
 }
 
 /// Bounds of what is kept since the newest keyframe. A GOP that exceeds one is dropped and counted, and joiners

@@ -4,6 +4,7 @@
 
 mod access;
 mod backup;
+mod caps;
 mod delivery;
 mod ends;
 mod failure;

@@ -49,6 +49,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it behind words for the shell, such as `ulimit -n 64;`.
     pub(crate) fn start(before: &str, config: &str) -> Self {
+        Self::start_with(before, config, "")
+    }
+
+    /// The same with more words for the command line.
+    pub(crate) fn start_with(before: &str, config: &str, more: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let turn = Turn::shared();
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -57,7 +62,7 @@ impl Server {
         fs::write(dir.join("shardcast.toml"), config).expect("the test's directory is writable");
         let file = |name| fs::File::create(dir.join(name)).expect("the test's directory is writable");
         let line = format!(
-            "{before} exec {} serve --rtmp 127.0.0.1:0 --rtmp [::1]:0 --shards 2 --data . --log trace --config shardcast.toml",
+            "{before} exec {} serve --rtmp 127.0.0.1:0 --rtmp [::1]:0 --shards 2 --data . --log trace --config shardcast.toml {more}",
             env!("CARGO_BIN_EXE_shardcast")
         );
         let mut command = Command::new("sh");
@@ -97,6 +102,13 @@ impl Server {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    }
+
+    /// The most bytes that were resident so far.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|kib| kib.parse::<usize>().ok()).expect("a running process has a peak") * 1024
     }
 
     /// Open descriptors.

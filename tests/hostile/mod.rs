@@ -13,5 +13,7 @@ mod floods;
 mod framing;
 mod memory;
 mod names;
+mod promise;
 mod reload;
+mod seats;
 mod secrets;

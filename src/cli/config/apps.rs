@@ -9,11 +9,11 @@ use shardcast::id::StreamKey;
 use shardcast::limits::FILLER_BYTES_MAX;
 use shardcast::protocol::rtmp::frames_of_flv;
 use shardcast::protocol::{Merge, Start};
-use shardcast::stream::{Absent, AppSpec, Conflict, Filler, GopCache};
+use shardcast::stream::{Absent, AppSpec, Conflict, Excess, Filler, GopCache};
 use toml::de::DeValue;
 
 use super::reader::Section;
-use super::units::{bytes, count, duration, parse_duration, shown, text};
+use super::units::{bytes, count, count_or_none, duration, parse_duration, shown, text};
 
 /// The applications; without any, the template `*` with its defaults: every application exists.
 pub(super) fn read_apps(sections: Vec<Section<'_>>, base: &Path) -> Vec<AppSpec> {
@@ -64,6 +64,12 @@ fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec 
     set(&mut app.conflict, section.take("conflict", conflict));
     set(&mut app.stall_after, section.take("stall_after", duration(Duration::from_millis(100)..=TEN_MINUTES)));
     set(&mut app.return_after, section.take("return_after", return_after));
+    set(&mut app.seats.connections, section.take("connections", count_or_none(1..=16_777_216)));
+    set(&mut app.seats.publishers, section.take("publishers", count_or_none(1..=16_777_216)));
+    set(&mut app.seats.viewers, section.take("viewers", count_or_none(1..=16_777_216)));
+    set(&mut app.publisher.bitrate, section.take("publisher_bitrate", count_or_none(8_000..=1_000_000_000_000)));
+    set(&mut app.publisher.frame_rate, section.take("publisher_frame_rate", count_or_none(1..=10_000)));
+    set(&mut app.publisher.excess, section.take("publisher_excess", excess));
     section.finish();
     app
 }
@@ -155,6 +161,15 @@ fn return_after(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
             .filter(|time| *time <= TEN_MINUTES)
             .map(Some)
             .ok_or_else(|| format!("must be \"never\" or a time from \"0s\" to \"10m\", not {}", shown(value))),
+    }
+}
+
+fn excess(value: &DeValue<'_>) -> Result<Excess, String> {
+    match value.as_str() {
+        Some("warn") => Ok(Excess::Warn),
+        Some("throttle") => Ok(Excess::Throttle),
+        Some("close") => Ok(Excess::Close),
+        _ => Err(format!("must be \"warn\", \"throttle\" or \"close\", not {}", shown(value))),
     }
 }
 

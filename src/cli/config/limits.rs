@@ -5,7 +5,7 @@ use std::time::Duration;
 use shardcast::limits::Limits;
 
 use super::reader::Section;
-use super::units::{bytes, count, count_or_none, duration};
+use super::units::{bytes, count, count_or_none, duration, memory};
 
 macro_rules! read {
     ($section:ident, $limits:ident, { $($field:ident: $read:expr,)* }) => {
@@ -15,6 +15,7 @@ macro_rules! read {
 
         pub(super) fn read_limits(mut $section: Section<'_>) -> Limits {
             let mut $limits = Limits::default();
+            $limits.memory = super::machine::share();
             $(if let Some(value) = $section.take(stringify!($field), $read) {
                 $limits.$field = value;
             })*
@@ -28,11 +29,18 @@ macro_rules! read {
 }
 
 read!(section, limits, {
+    memory: memory,
     connections: count(1..=MANY),
     publishers: count(1..=MANY),
     streams: count(1..=MANY),
     subscribers_per_stream: count(1..=MANY),
     connections_per_address: count(1..=MANY),
+    connections_per_principal: count_or_none(1..=MANY),
+    publishers_per_principal: count_or_none(1..=MANY),
+    viewers_per_principal: count_or_none(1..=MANY),
+    publishers_per_address: count_or_none(1..=MANY),
+    viewers_per_address: count_or_none(1..=MANY),
+    accepts_per_second_per_address: count_or_none(1..=MANY),
     accepts_per_second: count(1..=MANY),
     handshake_deadline: duration(Duration::from_millis(100)..=HOUR),
     request_deadline: duration(Duration::from_millis(100)..=DAY),
@@ -86,7 +94,11 @@ mod tests {
 
     #[test]
     fn nothing_given_is_the_default() {
-        assert_eq!(read(""), Ok(Limits::default()));
+        let mut expected = Limits::default();
+        // But for one: a program of its own takes its share of the machine, a part of another leaves that to it.
+        expected.memory = super::super::machine::share();
+        assert!(expected.memory.is_some());
+        assert_eq!(read(""), Ok(expected));
     }
 
     #[test]
@@ -153,7 +165,8 @@ mod tests {
         }
         let unknown = read("conections = 1").unwrap_err();
         assert!(
-            unknown[0].starts_with("line 1: conections is unknown here; known are: connections, publishers, "),
+            unknown[0]
+                .starts_with("line 1: conections is unknown here; known are: memory, connections, publishers, "),
             "{unknown:?}"
         );
     }
@@ -164,6 +177,8 @@ mod tests {
             read("connections = 5\nbytes_per_second = \"none\"\npublisher_bitrate = 8000\nclose_deadline = \"3s\"")
                 .unwrap();
         assert_eq!((limits.connections, limits.publisher_bitrate), (5, Some(8000)));
+        assert_eq!(read("memory = \"64MiB\"").unwrap().memory, Some(64 << 20));
+        assert_eq!(read("memory = \"none\"").unwrap().memory, None);
         assert_eq!((limits.bytes_per_second, limits.close_deadline), (None, Duration::from_secs(3)));
     }
 }

@@ -7,6 +7,7 @@ mod access;
 mod apps;
 mod limits;
 mod listen;
+mod machine;
 mod reader;
 mod units;
 
@@ -29,7 +30,7 @@ pub(crate) use access::{Access, read_secret_file};
 pub(crate) use reader::Problem;
 #[cfg(feature = "bench")]
 pub(crate) use units::parse_bytes;
-pub(crate) use units::{parse_duration, show_duration};
+pub(crate) use units::{parse_duration, parse_memory, show_duration};
 
 use reader::{Problems, Section};
 use units::{count, duration, list, shown, text, yes_or_no};
@@ -68,6 +69,8 @@ pub(crate) struct Overrides {
     pub(crate) shards: Option<usize>,
     pub(crate) idle: Option<Idle>,
     pub(crate) drain: Option<Duration>,
+    /// Outside: it was not given; inside: no limit.
+    pub(crate) memory: Option<Option<u64>>,
     pub(crate) data: Option<PathBuf>,
     pub(crate) control: Option<PathBuf>,
     pub(crate) log: Option<LogLevel>,
@@ -133,6 +136,12 @@ impl ServerConfig {
         self.data = given.data.or_else(|| self.data.take());
         self.control = given.control.or_else(|| self.control.take());
         self.log = given.log.unwrap_or(self.log);
+        self.limits.memory = given.memory.unwrap_or(self.limits.memory);
+        if self.limits.memory == machine::share() {
+            // Nobody said so: many shards on a small machine are no error.
+            let least = self.limits.memory_least(self.shards.unwrap_or_else(cores));
+            self.limits.memory = self.limits.memory.map(|share| share.max(least));
+        }
         self.access.open |= given.open;
         if let Some(path) = given.token_secret_file {
             let secret = read_secret_file(&path, &mut self.warnings)
@@ -148,6 +157,11 @@ impl ServerConfig {
         }
         Ok(())
     }
+}
+
+/// Shards that a router has if nobody says how many.
+fn cores() -> usize {
+    core_affinity::get_core_ids().map_or(1, |cores| cores.len().max(1))
 }
 
 /// The control socket's name in the data directory.

@@ -74,7 +74,10 @@ fn everything_that_is_wrong_is_told_at_once_with_its_line() {
             "line 5: limits.connections must be a whole number from 1 to 16777216, not -1",
         ]
     );
-    assert!(problems[3].starts_with("line 6: limits.foo is unknown here; known are: connections, "), "{problems:?}");
+    assert!(
+        problems[3].starts_with("line 6: limits.foo is unknown here; known are: memory, connections, "),
+        "{problems:?}"
+    );
 }
 
 #[test]

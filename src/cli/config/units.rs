@@ -16,7 +16,9 @@ pub(super) fn count<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(&De
 }
 
 /// As [`count`], or `"none"` for no bound.
-pub(super) fn count_or_none(bounds: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<Option<u64>, String> {
+pub(super) fn count_or_none<T: TryFrom<u64>>(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<T>, String> {
     move |value| {
         if value.as_str() == Some("none") {
             return Ok(None);
@@ -41,6 +43,30 @@ pub(super) fn bytes<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(&De
         })
     }
 }
+
+/// What `limits.memory` and `--mem` say: bytes, `"none"` for no bound, or `"auto"`.
+pub(super) fn memory(value: &DeValue<'_>) -> Result<Option<u64>, String> {
+    match value.as_str() {
+        Some(text) => parse_memory(text),
+        None => bytes(MEMORY_LEAST..=MEMORY_MOST)(value).map(Some).map_err(|_| String::new()),
+    }
+    .map_err(|_| format!("must be \"auto\", \"none\" or bytes from \"16MiB\" on, not {}", shown(value)))
+}
+
+/// The same as a text.
+pub(crate) fn parse_memory(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "auto" => Ok(super::machine::share()),
+        "none" => Ok(None),
+        _ => parse_bytes(text)
+            .filter(|bytes| (MEMORY_LEAST..=MEMORY_MOST).contains(bytes))
+            .map(Some)
+            .ok_or_else(|| "auto, none, or a size from 16MiB on with its unit, such as 512MiB or 4GiB".into()),
+    }
+}
+
+const MEMORY_LEAST: u64 = 16 << 20;
+const MEMORY_MOST: u64 = 1 << 50;
 
 /// A text such as `"10s"`.
 pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Result<Duration, String> {

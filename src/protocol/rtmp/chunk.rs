@@ -246,6 +246,33 @@ impl ChunkReader {
         self.partial_bytes
     }
 
+    /// Bytes on the heap, besides the buffers that [`ChunkReader::take_buffer`] has told of.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let partials = self.streams.iter().filter_map(|stream| stream.partial.as_ref());
+        let sizes =
+            partials.map(|partial| if self.gather.is_told(partial) { partial.len() } else { partial.capacity() });
+        let table = self.streams.capacity().saturating_mul(size_of::<ChunkStream>());
+        sizes.fold(table, usize::saturating_add)
+    }
+
+    /// Bytes that may be allocated for the next input, besides those and as much as it has.
+    #[must_use]
+    pub fn growth_bytes(&self) -> usize {
+        let partials = self.streams.iter().filter_map(|stream| {
+            let length = usize::try_from(stream.length).unwrap_or(usize::MAX);
+            Some(self.gather.growth_bytes(stream.partial.as_ref()?, length))
+        });
+        let table = self.streams.capacity().saturating_mul(size_of::<ChunkStream>());
+        partials.fold(table.saturating_add(self.gather.prepared(usize::MAX)), usize::saturating_add)
+    }
+
+    /// A part of the buffer that the last message was put together in, and the bytes of that buffer: once for each,
+    /// however many messages are cut out of it.
+    pub fn take_buffer(&mut self) -> Option<(Bytes, usize)> {
+        self.gather.take_fresh()
+    }
+
     fn take_header(&mut self, input: &mut Bytes) -> Result<Option<Header>, ChunkError> {
         let old = self.stash_len;
         if old == 0

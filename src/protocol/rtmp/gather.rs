@@ -8,6 +8,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::limits::READ_BYTES_PER_TURN;
+
 /// The first buffer of a connection.
 const FIRST_BYTES: usize = 4 * 1024;
 /// Buffers for small messages grow to this size, so that many share one allocation.
@@ -28,6 +30,10 @@ pub(super) struct Gather {
     shared: usize,
     /// The longest message that was gathered.
     longest: usize,
+    /// Where the buffer of the last message lies in memory, and how long it is: nobody is told of it twice.
+    told: Option<(usize, usize)>,
+    /// A part of a buffer that nobody was told of, and how long that is.
+    fresh: Option<(Bytes, usize)>,
 }
 
 impl Gather {
@@ -40,6 +46,7 @@ impl Gather {
         // Too short a rest would only be copied out of again.
         if buffer.capacity() < length.min(prepared) {
             buffer = BytesMut::with_capacity(prepared);
+            self.told = None;
             self.shared = self.shared.max(FIRST_BYTES / 2).saturating_mul(2).min(SHARED_BYTES);
         }
         self.append(&mut buffer, piece, length);
@@ -53,6 +60,7 @@ impl Gather {
             let grown =
                 if buffer.len() < TRUSTED_BYTES { buffer.len().saturating_mul(2).min(length) } else { length };
             buffer.reserve(needed.max(grown).saturating_sub(buffer.len()));
+            self.told = None;
         }
         buffer.extend_from_slice(piece);
     }
@@ -60,15 +68,46 @@ impl Gather {
     /// The message is whole.
     pub(super) fn finish(&mut self, mut buffer: BytesMut) -> Bytes {
         self.longest = self.longest.max(buffer.len());
+        let told = self.is_told(&buffer);
+        let (start, bytes) = (buffer.as_ptr().addr(), buffer.capacity());
         let payload = buffer.split().freeze();
+        if !told && !payload.is_empty() {
+            self.told = Some((start, bytes));
+            self.fresh = Some((payload.slice(..1), bytes));
+        }
         if buffer.capacity() > self.spare.capacity() {
             self.spare = buffer;
         }
         payload
     }
 
+    /// A part of the buffer that the last message came in and how long that is, once for each buffer: it lives as long
+    /// as any message that was cut out of it.
+    pub(super) fn take_fresh(&mut self) -> Option<(Bytes, usize)> {
+        self.fresh.take()
+    }
+
+    /// Whether this lies in a buffer that was told of. A new one may lie where an old one did: with it nothing is
+    /// told any more.
+    pub(super) fn is_told(&self, buffer: &BytesMut) -> bool {
+        let at = buffer.as_ptr().addr();
+        self.told.is_some_and(|(start, bytes)| at >= start && at < start.saturating_add(bytes))
+    }
+
+    /// Bytes that may be allocated for more of a message of `length` bytes, while what is there of it is still held.
+    pub(super) fn growth_bytes(&self, buffer: &BytesMut, length: usize) -> usize {
+        // A buffer that is too short is made twice as long, or longer if more is asked for.
+        let doubled = buffer.capacity().saturating_mul(2);
+        match buffer.len().saturating_add(READ_BYTES_PER_TURN) {
+            _ if buffer.capacity() >= length => 0,
+            // Within the next input that may be so much.
+            TRUSTED_BYTES.. => doubled.max(length),
+            _ => doubled,
+        }
+    }
+
     /// Bytes that may be allocated for a message of `length` before they came.
-    fn prepared(&self, length: usize) -> usize {
+    pub(super) fn prepared(&self, length: usize) -> usize {
         length.min(self.longest).min(PREPARED_BYTES_MAX).max(self.shared.max(FIRST_BYTES))
     }
 }
@@ -78,6 +117,23 @@ mod tests {
     use super::*;
 
     const LONGEST: usize = 0x00FF_FFFF;
+
+    #[test]
+    fn no_input_makes_a_message_take_more_than_was_foretold() {
+        for length in [10_000, 600_000, 3 << 20, LONGEST] {
+            let mut gather = Gather::default();
+            let piece = [0; READ_BYTES_PER_TURN];
+            let mut buffer = gather.begin(&piece[..1], length, true);
+            while buffer.len() < length {
+                let (held, foretold) = (buffer.capacity(), gather.growth_bytes(&buffer, length));
+                let len = piece.len().min(length - buffer.len());
+                gather.append(&mut buffer, &piece[..len], length);
+                // A new one, beside which the old one was held for a moment.
+                let most = held.max(foretold + len);
+                assert!(buffer.capacity() <= most, "{} of {length}, and not {most}", buffer.capacity());
+            }
+        }
+    }
 
     #[test]
     fn what_is_declared_is_not_allocated() {
@@ -100,6 +156,30 @@ mod tests {
         }
         let length = buffer.len();
         assert_eq!(gather.finish(buffer).len(), length);
+    }
+
+    #[test]
+    fn each_buffer_is_told_of_once_and_whole() {
+        let mut gather = Gather::default();
+        let (mut end, mut told) = (std::ptr::null(), Vec::new());
+        let mut payloads = Vec::new();
+        for length in [100, 8_000, 8_000, 8_000, 70_000, 100, 100, 300_000, 8_000].repeat(10) {
+            let mut buffer = gather.begin(&vec![1; length / 2], length, true);
+            gather.append(&mut buffer, &vec![2; length - length / 2], length);
+            let payload = gather.finish(buffer);
+            let range = payload.as_ptr_range();
+            if range.start != end || told.is_empty() {
+                let (part, bytes) = gather.take_fresh().expect("a new buffer");
+                assert_eq!(part.as_ptr(), range.start);
+                told.push((range.start.addr(), bytes));
+            }
+            assert!(gather.take_fresh().is_none());
+            let within =
+                |(start, bytes): &(usize, usize)| range.start.addr() >= *start && range.end.addr() <= start + bytes;
+            assert!(told.iter().any(within), "{length} bytes lie in no buffer that was told of");
+            end = range.end;
+            payloads.push(payload);
+        }
     }
 
     #[test]

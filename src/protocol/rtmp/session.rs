@@ -213,6 +213,20 @@ impl Session for RtmpSession {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Open(connection) => self.pending.len().saturating_add(connection.reader.held_bytes()),
+            Phase::Handshake(_) => 0,
+        }
+    }
+
+    fn growth_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Open(connection) => self.pending.len().saturating_add(connection.reader.growth_bytes()),
+            Phase::Handshake(_) => 0,
+        }
+    }
+
     /// RTMP has no word for it.
     fn can_ask_for_keyframes(&self) -> bool {
         false
@@ -241,6 +255,9 @@ impl Connection {
     fn read(&mut self, turn: &mut Turn<'_>, input: &mut Bytes) -> Result<(), Reason> {
         let message = self.reader.read(input).map_err(|error| self.blame(error))?;
         turn.at = self.reader.position();
+        if let Some((part, bytes)) = self.reader.take_buffer() {
+            turn.output(Output::Buffer(part, bytes));
+        }
         let headers = self.reader.take_headers();
         if !self.headers.take(turn.now, headers, turn.bounds.chunk_headers_per_second) {
             return Err(Reason::Limit(Limit::ChunkRate));

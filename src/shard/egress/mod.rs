@@ -117,6 +117,11 @@ impl<E: Env> Shard<E> {
     /// Serves one subscriber from its own place; up to the end of the log if nothing follows.
     pub(super) fn serve(&mut self, place: usize, to_the_end: bool, now: Now) {
         self.look_at_pace(place, now.mono);
+        if self.memory.is_capped() && !self.has_room_to_serve(place, to_the_end) {
+            // It keeps its place in line: what is let go of meanwhile makes room.
+            self.retry.push(place);
+            return self.look_at_memory_again(now);
+        }
         let Some(entry) = self.places.get_mut(place) else { return };
         let (group_index, index, max_age, since) = (entry.group(), entry.index(), entry.max_age(), entry.started);
         let Some(stream) = self.streams.get_mut(entry.stream()) else { return };
@@ -168,6 +173,7 @@ impl<E: Env> Shard<E> {
         let cursor = sub.step_aside(&mut entry.cursor);
         let served = out.serve(sub, cursor, group.packets.as_mut(), &stream.log, &policy, bounds, edge);
         sub.step_in(&mut entry.cursor);
+        let index = entry.stream();
         if matches!(served, Served::Edge | Served::Waits)
             && let Target::Peer(shard, slot) = sub.target
             && let Some(terms) = entry.terms.as_mut()
@@ -189,6 +195,23 @@ impl<E: Env> Shard<E> {
             }
             (Served::Edge | Served::Waits | Served::Blocked, _) => {}
         }
+        if self.memory.is_capped() {
+            // Packets may have been made for it.
+            self.recount_stream(index);
+        }
+    }
+
+    /// Whether there is room for the packets that one subscriber needs and nobody else has needed yet.
+    fn has_room_to_serve(&mut self, place: usize, to_the_end: bool) -> bool {
+        let Some(entry) = self.places.get(place) else { return true };
+        let Some(stream) = self.streams.get_mut(entry.stream()) else { return true };
+        let group = &mut stream.groups[entry.group()];
+        let sub = &group.subs[entry.index()];
+        let next = entry.cursor.as_ref().map_or(sub.at, |cursor| cursor.next());
+        let to = if to_the_end || stream.ending.is_some() { stream.log.head() } else { group.edge };
+        let Some(packets) = &mut group.packets else { return true };
+        let cost = packets.cost(&stream.log, next, to);
+        cost == 0 || self.memory.has_room(cost)
     }
 
     /// Flushes the groups of one stream that are due; `false` if the budget ended first.

@@ -28,6 +28,8 @@ pub struct NetFaults {
     pub tells_all: bool,
     /// Room is told when a third of the buffer is free, not at the first byte: as Linux does.
     pub late_room: bool,
+    /// Peers' systems hold a quarter of what is under way, however much that is: nobody who reads is slow.
+    pub wide: bool,
 }
 
 pub struct Net {
@@ -79,6 +81,8 @@ struct Pipe {
     capacity: usize,
     /// So many bytes may wait to be sent while the peer's system has no room for them.
     unsent_max: usize,
+    /// Of these bytes so many may be under way, or in the peer's system.
+    window_most: usize,
     /// What was put there in all, and taken from it.
     put: u64,
     taken: u64,
@@ -96,6 +100,7 @@ impl Pipe {
             used: 0,
             capacity,
             unsent_max: usize::MAX,
+            window_most: WINDOW_MOST,
             put: 0,
             taken: 0,
             puts: VecDeque::new(),
@@ -139,7 +144,7 @@ impl Pipe {
 
     /// The peer's system holds a part of it; the rest waits in the sender's.
     fn window(&self) -> usize {
-        (self.capacity / 4).min(WINDOW_MOST)
+        (self.capacity / 4).min(self.window_most)
     }
 
     fn room(&self) -> usize {
@@ -210,6 +215,7 @@ impl Net {
         let id = self.conns.len();
         let gone = self.listeners[shard][listener].closed;
         let mut down = Pipe::new(capacity.1);
+        down.window_most = if self.faults.wide { usize::MAX } else { WINDOW_MOST };
         down.eof = gone;
         self.conns.push(Conn {
             shard,

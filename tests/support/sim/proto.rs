@@ -153,7 +153,12 @@ impl PlainSession {
                 let credentials = Credentials::default();
                 Output::Play(Box::new(PlayRequest { handle, key, credentials, format, options }))
             }
-            k if k == Say::Frame as u8 => Output::Frame(handle, frame(body, now.mono).ok_or(malformed)?),
+            k if k == Say::Frame as u8 => {
+                // Kept frames hold no more than themselves.
+                let body = Bytes::copy_from_slice(&body);
+                self.outputs.push_back(Output::Buffer(body.slice(..1), body.len()));
+                Output::Frame(handle, frame(body, now.mono).ok_or(malformed)?)
+            }
             k if k == Say::Unpublish as u8 => Output::Unpublish(handle),
             k if k == Say::Stop as u8 => Output::Stop(handle),
             k if k == Say::Pause as u8 => Output::Pause(handle, true),
@@ -202,6 +207,10 @@ impl Session for PlainSession {
 
     fn deadline(&self) -> Option<(Instant, Reason)> {
         None
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.inbox.capacity()
     }
 }
 

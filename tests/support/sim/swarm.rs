@@ -125,9 +125,18 @@ impl Swarm {
             failed_registers: rarely(rng, &[20]),
             tells_all: rng.one_in(2),
             late_room: rng.one_in(2),
+            wide: false,
         };
+        let shards = rng.pick(&[1, 2, 2, 3, 3, 4]);
+        let mut config = config(rng);
+        if rng.one_in(4) {
+            // So little that a few publishers and viewers fill it.
+            let each = rng.pick(&[1_700_000, 2_500_000, 6_000_000]);
+            config.limits.memory = Some(config.limits.structure_bytes(shards) + each * shards as u64);
+            config.limits = config.limits.within_memory(shards);
+        }
         Self {
-            shards: rng.pick(&[1, 2, 2, 3, 3, 4]),
+            shards,
             ring_slots: rng.pick(&[4, 16, 64, 1024]),
             names: rng.pick(&[1, 1, 2, 3]),
             length_ms: rng.within(1_000, 6_000),
@@ -136,7 +145,7 @@ impl Swarm {
             faults,
             denies: rarely(rng, &[5]),
             late: rarely(rng, &[2, 5]),
-            config: Arc::new(config(rng)),
+            config: Arc::new(config),
             flood: rng.one_in(4),
             rtmp: rng.one_in(4),
             big: rng.one_in(3),
@@ -161,7 +170,7 @@ impl Swarm {
         swarm.ops = joins.iter().chain(&joins).copied().collect();
         swarm.ops.extend([Op::SubscriberLeaves, Op::PlayStops, Op::PeerLeaves, Op::ConfigChanges]);
         let faults = swarm.faults;
-        let faults = NetFaults { failed_accepts: 0, failed_registers: 0, ..faults };
+        let faults = NetFaults { failed_accepts: 0, failed_registers: 0, wide: true, ..faults };
         Self {
             shards: 3,
             ring_slots: rng.pick(&[64, 1024]),
@@ -175,6 +184,30 @@ impl Swarm {
             gapless: true,
             budget: None,
             pipe: (1 << 20, rng.pick(&[100_000, 1 << 20])),
+            ..swarm
+        }
+    }
+
+    /// Large frames, viewers who do not read, and far too little memory for all of it.
+    pub fn crowds(rng: &mut Rng) -> Self {
+        let mut swarm = Self::new(rng);
+        let lag = LagPolicy { max_age: Duration::from_secs(rng.pick(&[3, 20])), ..LagPolicy::default() };
+        let mut config = Config { apps: vec![Arc::new(AppSpec::new("*").lag(lag))], ..Config::default() };
+        config.limits.request_deadline = Duration::from_millis(1_500);
+        config.limits.close_deadline = Duration::from_millis(500);
+        let each = rng.pick(&[1_700_000, 2_000_000, 3_000_000]);
+        config.limits.memory = Some(config.limits.structure_bytes(swarm.shards) + each * swarm.shards as u64);
+        config.limits = config.limits.within_memory(swarm.shards);
+        swarm.ops = BASIC.to_vec();
+        swarm.ops.extend([Op::PeerPlays, Op::ReaderChanges, Op::ReaderChanges, Op::PeerPublishes, Op::ShardPauses]);
+        Self {
+            names: 3,
+            length_ms: rng.within(3_000, 8_000),
+            pace: 20,
+            config: Arc::new(config),
+            flood: true,
+            big: true,
+            pipe: (400_000, rng.pick(&[1_000, 8_000])),
             ..swarm
         }
     }
@@ -201,6 +234,7 @@ impl Swarm {
             big: false,
             late: 0,
             gapless: false,
+            faults: NetFaults { wide: false, ..swarm.faults },
             budget: Some(age * 1_000_000),
             // Far more than the router lets wait in a socket.
             pipe: (1 << 20, rng.pick(&[8_000, 64_000, 1 << 20])),

@@ -215,6 +215,13 @@ impl World {
             shared.gauges.host_subscribers.load(Ordering::Relaxed),
             limits.host_subscribers,
         )?;
+        if let Some(memory) = limits.memory {
+            let shards = shared.beats.iter().map(|beat| beat.memory.load(Ordering::Relaxed)).sum::<u64>();
+            let used = limits.structure_bytes(self.swarm.shards) + shards;
+            if used > memory {
+                return Err(format!("{used} bytes of memory are held, though the limit is {memory}"));
+            }
+        }
         within("publishers", shared.directory.publishers(), limits.publishers)?;
         within("names", shared.directory.names(), limits.streams)
     }
@@ -351,7 +358,7 @@ impl World {
         let now = self.now();
         {
             let mut net = self.net.borrow_mut();
-            net.faults = NetFaults { tells_all: net.faults.tells_all, ..NetFaults::default() };
+            net.faults = NetFaults { tells_all: net.faults.tells_all, wide: net.faults.wide, ..NetFaults::default() };
             net.exhausted_until = 0;
             net.widen();
         }
@@ -467,7 +474,9 @@ impl World {
                 }
             }
         }
-        self.live_for(6_000, false)?;
+        // Whoever is behind may read on to the end for as long as it may be behind.
+        let lag = self.config.apps.iter().map(|app| app.lag.max_age.as_secs()).max().unwrap_or(0);
+        self.live_for(6_000.max(1_000 * (lag + 3)), false)?;
         let answers: Vec<_> = (0..self.cluster.seats.len()).map(|index| self.cluster.ask_stats(index)).collect();
         self.live_for(10, false)?;
         for answer in answers {

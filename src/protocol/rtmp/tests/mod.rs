@@ -155,6 +155,7 @@ impl Peer {
         let result = self.session.handle(self.now, input);
         while let Some(output) = self.session.poll() {
             match output {
+                Output::Buffer(..) => {}
                 Output::Send(mut bytes) => {
                     while let Some(message) = self.reader.read(&mut bytes).expect("our own chunks are good") {
                         self.replies.push(message);

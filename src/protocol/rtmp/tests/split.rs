@@ -90,6 +90,8 @@ pub(super) fn told(bytes: &Bytes, cuts: &[usize]) -> (Vec<String>, Result<(), Re
                 match &output {
                     Output::Publish(request) => input = Some(Input::Published(request.handle, Ok(()))),
                     Output::Play(request) => input = Some(Input::Playing(request.handle, Ok(()))),
+                    // What had to be put together depends on the cuts.
+                    Output::Buffer(..) => continue,
                     _ => {}
                 }
                 told.push(format!("{output:?}"));
