@@ -13,10 +13,13 @@ use crate::reason::Reason;
 
 /// Appends the record and a line feed.
 pub fn write_line(record: &Record, out: &mut Vec<u8>) {
-    let mut line = Line { out, truncated: false };
-    line.out.extend_from_slice(b"{\"v\":");
-    line.digits(LINE_VERSION);
-    line.number("seq", record.seq);
+    write_record(record, record.seq, None, out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the record as number `seq`, told in this boot of its trail, without the brace that closes it.
+pub(super) fn write_record(record: &Record, seq: u64, boot: Option<u64>, out: &mut Vec<u8>) {
+    let mut line = Line::begin(seq, boot, out);
     line.number("producer", record.producer.into());
     line.number("pseq", record.producer_seq);
     match &record.entry {
@@ -26,7 +29,6 @@ pub fn write_line(record: &Record, out: &mut Vec<u8>) {
     if line.truncated {
         line.out.extend_from_slice(b",\"truncated\":true");
     }
-    line.out.extend_from_slice(b"}\n");
 }
 
 /// The value of `v`: raised when a field changes its meaning, not when one is added.
@@ -87,25 +89,37 @@ fn write_loss(loss: &Loss, line: &mut Line<'_>) {
     line.number("count", loss.count);
 }
 
-struct Line<'a> {
+pub(super) struct Line<'a> {
     out: &'a mut Vec<u8>,
     truncated: bool,
 }
 
-impl Line<'_> {
-    fn number(&mut self, key: &str, value: u64) {
+impl<'a> Line<'a> {
+    /// What every line begins with.
+    pub(super) fn begin(seq: u64, boot: Option<u64>, out: &'a mut Vec<u8>) -> Self {
+        let mut line = Self { out, truncated: false };
+        line.out.extend_from_slice(b"{\"v\":");
+        line.digits(LINE_VERSION);
+        line.number("seq", seq);
+        if let Some(boot) = boot {
+            line.number("boot", boot);
+        }
+        line
+    }
+
+    pub(super) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
         self.digits(value);
     }
 
-    fn time(&mut self, key: &str, value: crate::clock::Wall) {
+    pub(super) fn time(&mut self, key: &str, value: crate::clock::Wall) {
         self.key(key);
         self.out.push(b'"');
         write_rfc3339(value, self.out);
         self.out.push(b'"');
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         let kept = cut(value);
         self.truncated |= kept.len() < value.len();
@@ -129,9 +143,27 @@ impl Line<'_> {
         self.out.push(b'"');
     }
 
+    /// JSON of our own making.
+    #[cfg(feature = "trail")]
+    pub(super) fn raw(&mut self, key: &str, json: &[u8]) {
+        self.key(key);
+        self.out.extend_from_slice(json);
+    }
+
     fn digits(&mut self, value: u64) {
-        // Writing to a vector cannot fail.
-        let _ = write!(self.out, "{value}");
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = value;
+        loop {
+            at -= 1;
+            // A remainder of ten.
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&digits[at..]);
     }
 
     /// Keys are ours: nothing in them needs an escape.
@@ -140,6 +172,13 @@ impl Line<'_> {
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
+}
+
+/// Appends two lower-case digits for each byte.
+#[cfg(feature = "trail")]
+pub(super) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
 }
 
 /// The first [`TEXT_BYTES_MAX`] bytes, or up to three less so as not to cut a character.

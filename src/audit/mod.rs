@@ -4,21 +4,21 @@
 //! the writer thread → [`AuditSink`]s. It never makes the media path wait and never loses a record in silence:
 //! what the channel could not take is itself a record, in its place, and `attempted = written + lost` is exact.
 //!
-//! First floor of the compliance-grade trail. Left out and planned: segments with a hash chain and signed
-//! checkpoints, records that are durable before their effect, recovery markers after a kill.
+//! [`trail`] keeps it on disk: chained, signed, exact also after a kill. Left out and planned: records that are durable
+//! before their effect, a lane of their own for decisions, followers.
 
-mod file;
 mod json;
 mod memory;
 mod pipeline;
 mod record;
+#[cfg(feature = "trail")]
+pub mod trail;
 mod utc;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use file::FileSink;
 pub use json::{LINE_VERSION, TEXT_BYTES_MAX, write_line};
 pub use memory::MemorySink;
 pub use pipeline::{AuditPipeline, AuditProducer, AuditStats};

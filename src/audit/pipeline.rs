@@ -1,5 +1,6 @@
 //! From a shard to the writer thread: numbered, bounded, counted, and never waited for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::record::{AuditError, AuditSink};
+#[cfg(feature = "trail")]
+use super::trail::CounterPage;
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::fact::Fact;
@@ -31,7 +34,11 @@ impl AuditPipeline {
     #[must_use]
     pub fn start(sinks: Vec<Box<dyn AuditSink>>, capacity: usize, clock: Clock) -> Self {
         let (sender, receiver) = bounded(capacity.max(1));
-        let shared = Arc::new(Shared::default());
+        #[cfg(feature = "trail")]
+        let shared = Shared { page: sinks.iter().find_map(|sink| sink.counters()), ..Shared::default() };
+        #[cfg(not(feature = "trail"))]
+        let shared = Shared::default();
+        let shared = Arc::new(shared);
         let writer = Writer::new(Arc::clone(&shared), receiver, sinks);
         let (ended, end) = bounded::<()>(0);
         let spawned = thread::Builder::new().name("shardcast-audit".into()).spawn(move || {
@@ -111,7 +118,7 @@ impl AuditProducer {
     pub fn emit(&mut self, fact: Fact) {
         self.number += 1;
         // Before the send, so that no way of dying in between leaves a fact uncounted.
-        self.lane.attempted.store(self.number, Ordering::Release);
+        self.lane.attempted().store(self.number, Ordering::Release);
         // Full or closed, the fact is gone; the writer finds out by the number.
         let _ = self.sender.try_send(Envelope { lane: self.index, number: self.number, fact });
         // Pairs with the load in `Writer::round`: who sees this number, finds its fact in the channel or nowhere.
@@ -162,10 +169,24 @@ pub(super) struct Lane {
     pub(super) id: u16,
     /// The number that the handles before this one came to.
     pub(super) base: u64,
-    /// Written by the producer alone.
-    pub(super) attempted: AtomicU64,
+    /// Written by the producer alone, where there is no page for it.
+    attempted: AtomicU64,
+    /// The page where it counts instead, so that it survives the process, and its place there.
+    #[cfg(feature = "trail")]
+    page: Option<(Arc<CounterPage>, usize)>,
     /// Written by the producer alone: up to here every fact is in the channel or lost.
     pub(super) settled: AtomicU64,
+}
+
+impl Lane {
+    /// Where the producer counts what it tells.
+    pub(super) fn attempted(&self) -> &AtomicU64 {
+        #[cfg(feature = "trail")]
+        if let Some(counter) = self.page.as_ref().and_then(|(page, lane)| page.counter(*lane)) {
+            return counter;
+        }
+        &self.attempted
+    }
 }
 
 /// What the producers' side and the writer both look at; the media path touches none of it.
@@ -173,6 +194,9 @@ pub(super) struct Lane {
 pub(super) struct Shared {
     /// Only ever added to: an index stays valid.
     pub(super) lanes: Mutex<Vec<Arc<Lane>>>,
+    /// Where lanes count.
+    #[cfg(feature = "trail")]
+    page: Option<Arc<CounterPage>>,
     pub(super) written: AtomicU64,
     pub(super) lost: AtomicU64,
     sink_errors: AtomicU64,
@@ -192,18 +216,40 @@ impl Shared {
 
     pub(super) fn producer(&self, id: u16, sender: Sender<Envelope>) -> AuditProducer {
         let mut lanes = self.lanes.lock();
-        let base = lanes.iter().filter(|lane| lane.id == id).map(|lane| lane.attempted.load(Ordering::Acquire)).sum();
+        let former = lanes.iter().filter(|lane| lane.id == id);
+        let base = former.map(|lane| lane.attempted().load(Ordering::Acquire)).sum();
         let index = lanes.len();
-        let lane = Arc::new(Lane { id, base, attempted: AtomicU64::new(0), settled: AtomicU64::new(0) });
+        #[cfg(feature = "trail")]
+        let page = self.page.as_ref().map(|page| {
+            page.claim(index, id);
+            (Arc::clone(page), index)
+        });
+        let lane = Arc::new(Lane {
+            id,
+            base,
+            attempted: AtomicU64::new(0),
+            #[cfg(feature = "trail")]
+            page,
+            settled: AtomicU64::new(0),
+        });
         lanes.push(Arc::clone(&lane));
         AuditProducer { lane, index, number: 0, sender }
+    }
+
+    /// What each producer has told.
+    pub(super) fn attempted(&self) -> BTreeMap<u16, u64> {
+        let mut all = BTreeMap::new();
+        for lane in self.lanes.lock().iter() {
+            *all.entry(lane.id).or_default() += lane.attempted().load(Ordering::Acquire);
+        }
+        all
     }
 
     pub(super) fn stats(&self) -> AuditStats {
         // In this order: what is written or lost was attempted before.
         let (written, lost) = (self.written.load(Ordering::Acquire), self.lost.load(Ordering::Acquire));
         AuditStats {
-            attempted: self.lanes.lock().iter().map(|lane| lane.attempted.load(Ordering::Acquire)).sum(),
+            attempted: self.lanes.lock().iter().map(|lane| lane.attempted().load(Ordering::Acquire)).sum(),
             written,
             lost,
             sink_errors: self.sink_errors.load(Ordering::Relaxed),

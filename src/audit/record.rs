@@ -1,7 +1,12 @@
 //! What a sink is given, and what it may answer.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+#[cfg(feature = "trail")]
+use std::sync::Arc;
 
+#[cfg(feature = "trail")]
+use super::trail::CounterPage;
 use crate::clock::Now;
 use crate::fact::Fact;
 
@@ -21,6 +26,31 @@ pub trait AuditSink: Send {
     /// # Errors
     /// As [`AuditSink::write`]; what was not made durable is not offered again.
     fn flush(&mut self) -> Result<(), AuditError>;
+
+    /// Where producers are to count what they tell, so that it survives the process; asked once, at the start. The
+    /// first sink that has such a place is taken.
+    #[cfg(feature = "trail")]
+    fn counters(&self) -> Option<Arc<CounterPage>> {
+        None
+    }
+
+    /// Time passes, also where nothing comes: several times a second. `attempted` tells what each producer has told.
+    ///
+    /// # Errors
+    /// As [`AuditSink::write`].
+    fn tick(&mut self, now: Now, attempted: &mut dyn FnMut() -> BTreeMap<u16, u64>) -> Result<(), AuditError> {
+        let _ = (now, attempted);
+        Ok(())
+    }
+
+    /// The end: all that was told was offered, and flushed.
+    ///
+    /// # Errors
+    /// As [`AuditSink::write`].
+    fn close(&mut self, now: Now, attempted: &mut dyn FnMut() -> BTreeMap<u16, u64>) -> Result<(), AuditError> {
+        let _ = (now, attempted);
+        Ok(())
+    }
 }
 
 /// One line of the trail.

@@ -195,7 +195,7 @@ fn a_gap_in_the_middle_is_marked_before_what_follows_it() {
 fn a_fact_that_is_being_sent_is_not_taken_for_lost_before_the_end() {
     let mut trail = ByHand::new(8, Vec::new());
     let producer = trail.producer(0);
-    trail.shared.lanes.lock()[0].attempted.store(1, Ordering::SeqCst);
+    trail.shared.lanes.lock()[0].attempted().store(1, Ordering::SeqCst);
 
     let _ = trail.writer.round(at(0));
     assert_eq!(trail.shared.stats().lost, 0);

@@ -1,7 +1,5 @@
 //! Wall-clock nanoseconds as RFC 3339 text in UTC.
 
-use std::io::Write;
-
 use crate::clock::Wall;
 
 /// Appends `2026-01-31T23:59:59.123456789Z`.
@@ -10,8 +8,26 @@ pub(super) fn write_rfc3339(wall: Wall, out: &mut Vec<u8>) {
     let (days, second) = (seconds / DAY, seconds % DAY);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z");
+    digits(year, 4, out);
+    for (before, number) in [(b'-', month), (b'-', day), (b'T', hour), (b':', minute), (b':', second)] {
+        out.push(before);
+        digits(number, 2, out);
+    }
+    out.push(b'.');
+    digits(nanos, 9, out);
+    out.push(b'Z');
+}
+
+/// At least so many digits: several times as fast as formatting, and each record has a time.
+fn digits(number: u64, least: usize, out: &mut Vec<u8>) {
+    let mut text = [b'0'; 20];
+    let (mut at, mut rest) = (text.len(), number);
+    while rest > 0 || text.len() - at < least {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text[at..]);
 }
 
 /// The same as text, for the reports of the harness.

@@ -30,6 +30,8 @@ pub(super) struct Writer {
     retell_at: Instant,
     /// Since when something is written and not flushed.
     dirty_since: Option<Instant>,
+    /// When sinks are told again that time passes.
+    tick_at: Instant,
     /// Waits between two offers to a failing sink; a test does not wait.
     pub(super) wait: fn(Duration),
 }
@@ -46,6 +48,7 @@ impl Writer {
             untold: Vec::new(),
             retell_at: Instant::ZERO,
             dirty_since: None,
+            tick_at: Instant::ZERO,
             // Parked and not asleep: whoever stops the pipeline need not wait for it.
             wait: thread::park_timeout,
         }
@@ -74,6 +77,12 @@ impl Writer {
     /// Takes what was sent before the round began and marks what was lost before it began.
     pub(super) fn round(&mut self, now: Now) -> Round {
         self.see_new_lanes();
+        if now.mono >= self.tick_at {
+            self.tick_at = now.mono + TICK_EVERY;
+            for slot in &mut self.sinks {
+                slot.call(&self.shared, |sink| sink.tick(now, &mut || self.shared.attempted()));
+            }
+        }
         for view in &mut self.lanes {
             view.horizon = view.lane.settled.load(Ordering::Acquire);
         }
@@ -88,11 +97,14 @@ impl Writer {
     pub(super) fn close(&mut self, now: Now) {
         self.see_new_lanes();
         for view in &mut self.lanes {
-            view.horizon = view.lane.attempted.load(Ordering::Acquire);
+            view.horizon = view.lane.attempted().load(Ordering::Acquire);
         }
         self.drain(now, Ending::Yes);
         if !self.shared.abandoned.load(Ordering::Acquire) {
             self.flush();
+            for slot in &mut self.sinks {
+                slot.call(&self.shared, |sink| sink.close(now, &mut || self.shared.attempted()));
+            }
         }
     }
 
@@ -328,10 +340,14 @@ impl Slot {
     }
 
     fn flush(&mut self, shared: &Shared) {
+        self.call(shared, |sink| sink.flush());
+    }
+
+    fn call(&mut self, shared: &Shared, call: impl FnOnce(&mut dyn AuditSink) -> Result<(), AuditError>) {
         if self.state == SinkState::Dead {
             return;
         }
-        match catch_unwind(AssertUnwindSafe(|| self.sink.flush())) {
+        match catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => shared.tell(error),
             Err(_) => {
@@ -349,6 +365,8 @@ const PAUSE_IDLE_MOST: Duration = Duration::from_millis(50);
 const PAUSE_IDLE: Duration = Duration::from_millis(5);
 /// Between rounds while no sink takes anything; meanwhile the channel keeps what comes.
 const PAUSE_REFUSED: Duration = Duration::from_millis(100);
+/// Between two tellings that time passes.
+const TICK_EVERY: Duration = Duration::from_millis(100);
 /// From the first unflushed record to its flush.
 const FLUSH_EVERY: Duration = Duration::from_millis(10);
 /// Records of one batch: about 300 kB.

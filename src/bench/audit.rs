@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::figures::{Found, Row, adjusted, clock_ns, histogram, median};
 use super::line::on_core;
 use super::model::Scenario;
+use super::trail;
 use super::world::key;
 use super::{BenchError, Context, Size, all_of, setting};
 use crate::audit::{AuditError, AuditPipeline, AuditProducer, AuditSink, AuditStats, Entry, Record};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub capacity: usize,
     /// Batches of facts in each state.
     pub batches: usize,
+    /// Records of the trail that is written and verified.
+    pub records: usize,
 }
 
 impl Settings {
@@ -40,6 +43,7 @@ impl Settings {
             repetitions: size.pick([1, 3, 7, 15]),
             capacity: size.pick([256, 16_384, 16_384, 16_384]),
             batches: size.pick([2, 30, 100, 400]),
+            records: size.pick([3_000, 100_000, 500_000, 2_000_000]),
         }
     }
 }
@@ -51,6 +55,7 @@ impl Settings {
 pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, BenchError> {
     setting("repetitions", settings.repetitions, settings.repetitions > 0, "at least 1")?;
     setting("batches", settings.batches, settings.batches > 0, "at least 1")?;
+    setting("records", settings.records, settings.records > 0, "at least 1")?;
     let rule = "64 to 1,048,576 facts";
     setting("capacity", settings.capacity, (MIN_CAPACITY..=1 << 20).contains(&settings.capacity), rule)?;
     let mut found = Found::new(
@@ -74,6 +79,8 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
         let stats = on_core(core, || bench.repetition(&mut found))?;
         attempted += stats.attempted;
         lost += stats.lost;
+        context.progress.step(repetition, settings.repetitions, "a trail is written and verified");
+        on_core(core, || trail::measure(&mut found, clock, settings.records as u64, &bench.fact()))?;
     }
     found.config("facts told", attempted);
     found.config("of these lost on purpose, and marked", lost);
@@ -310,8 +317,11 @@ mod tests {
         let scenario = on_all_cores(|context| run(&settings, context)).unwrap();
 
         finite(&scenario);
-        let channels: Vec<_> = scenario.figures.iter().map(|figure| &*figure.params[0].1).collect();
+        let channels = scenario.figures.iter().filter_map(|figure| figure.params.first());
+        let channels: Vec<_> = channels.map(|(_, value)| &**value).collect();
         assert_eq!(channels, ["empty", "empty", "sink blocked", "sink blocked", "full", "full"]);
+        let trail: Vec<_> = scenario.figures.iter().filter(|figure| figure.params.is_empty()).collect();
+        assert_eq!(trail.len(), 2, "a trail was written, and verified");
         // Each repetition loses what it tells after the channel is full.
         let lost = 2 * settings.batches * BATCH;
         assert_eq!(scenario.config["of these lost on purpose, and marked"], lost.to_string());

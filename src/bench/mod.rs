@@ -21,7 +21,7 @@ pub mod relay;
 pub mod report;
 pub mod ring;
 pub mod suite;
-
+mod trail;
 mod world;
 
 use std::io;

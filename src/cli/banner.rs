@@ -13,7 +13,7 @@ pub(super) struct Running<'a> {
     pub(super) listeners: &'a [(&'static str, SocketAddr)],
     /// The core of each shard, `None` where it is not pinned.
     pub(super) cores: &'a [Option<usize>],
-    /// The file that the audit trail is written to.
+    /// The folder that the audit trail is written to.
     pub(super) audit: Option<&'a Path>,
     /// The socket that `shardcast top` asks.
     pub(super) control: Option<&'a Path>,
@@ -148,7 +148,7 @@ mod tests {
         let mut config = config();
         config.access.token_keys = vec![shardcast::extension::TokenKey::new("web", b"0123456789abcdef").unwrap()];
         let listeners = [("rtmp", "127.0.0.1:1935".parse().unwrap())];
-        let audit = Some(Path::new("data/audit/audit.jsonl"));
+        let audit = Some(Path::new("data/audit"));
         let said = banner(
             &config,
             &Running { listeners: &listeners, cores: &[None], audit, control: Some(Path::new("data/control.sock")) },
@@ -156,7 +156,7 @@ mod tests {
         assert!(said.contains("/live/demo?token=$(shardcast token --action play --stream live/demo "), "{said}");
         assert!(said.contains("  access   tokens of 1 key(s)\n"), "{said}");
         assert!(said.contains("  shards   1, not pinned to cores\n"), "{said}");
-        assert!(said.contains("  audit    data/audit/audit.jsonl\n"), "{said}");
+        assert!(said.contains("  audit    data/audit\n"), "{said}");
         assert!(said.contains("  control  data/control.sock: see `shardcast top`\n"), "{said}");
         assert!(!said.contains("0123456789abcdef"));
     }

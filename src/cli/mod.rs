@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod banner;
 #[cfg(feature = "bench")]
 mod bench;
@@ -23,6 +24,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Config(args) => config_command::run(args),
         Command::Token(args) => token::run(args),
+        Command::Audit(args) => audit::run(args),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(args),
     };
@@ -52,6 +54,8 @@ enum Command {
     Config(config_command::Args),
     /// Print a signed token that lets somebody publish or play until a time
     Token(token::Args),
+    /// Look at an audit trail, verify it, take proofs out of it
+    Audit(audit::Args),
     /// Measure: rings, hops, fan-out, joins, memory; the numbers of this machine, with what they are worth
     #[cfg(feature = "bench")]
     Bench(bench::Args),

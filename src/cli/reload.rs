@@ -29,6 +29,7 @@ impl Reload {
         for (name, changed) in [
             ("data", running.data != read.data),
             ("control", running.control != read.control),
+            ("audit.key_file", running.audit_key != read.audit_key),
             ("log", running.log != read.log),
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),

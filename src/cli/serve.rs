@@ -1,14 +1,14 @@
 //! `shardcast serve`: the only file of the command line that calls the router.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shardcast::Router;
-use shardcast::audit::FileSink;
+use shardcast::audit::trail::{SigningKey, Trail, TrailOptions};
 use shardcast::extension::AllowAll;
 use shardcast::fact::FactKind;
 use shardcast::protocol::rtmp::Rtmp;
@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", env = "SHARDCAST_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Keep files here: the audit trail goes to DIR/audit/audit.jsonl
+    /// Keep files here: the audit trail goes to DIR/audit; see `shardcast audit`
     #[arg(long, value_name = "DIR", env = "SHARDCAST_DATA")]
     data: Option<PathBuf>,
 
@@ -179,9 +179,11 @@ impl Server {
         if let Some(authenticator) = config.access.authenticator() {
             builder = builder.authenticator(authenticator);
         }
-        let audit = config.data.as_ref().map(|data| data.join("audit/audit.jsonl"));
-        if let Some(path) = &audit {
-            builder = builder.audit(Box::new(FileSink::open(path).map_err(Failure::runtime)?));
+        let audit = config.data.as_ref().map(|data| data.join("audit"));
+        if let Some(dir) = &audit {
+            let key = config.audit_key.as_deref().map(signing_key).transpose()?;
+            let options = TrailOptions { key, ..TrailOptions::default() };
+            builder = builder.audit(Box::new(Trail::open(dir, options).map_err(Failure::runtime)?));
         }
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);
         let control = control(config, &router)?;
@@ -289,6 +291,15 @@ impl Logger {
         self.thread.thread().unpark();
         let _ = self.thread.join();
     }
+}
+
+/// Reads the key that signs checkpoints.
+fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::runtime(format!("the key of the audit trail in {} cannot be used: {why}", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    SigningKey::from_pem(&text).map_err(|error| failed(&error))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use shardcast::audit::trail::segments;
+
 use super::world::{SOON, Turn, now};
 
 const CHILD: &str = "SHARDCAST_HOSTILE_CHILD";
@@ -41,6 +43,7 @@ pub(crate) fn let_sigpipe_kill() {
 /// A running `shardcast serve`.
 pub(crate) struct Server {
     child: Child,
+    line: String,
     pub(crate) address: SocketAddr,
     pub(crate) dir: PathBuf,
     _turn: Turn,
@@ -60,25 +63,50 @@ impl Server {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile").join(name);
         fs::create_dir_all(&dir).expect("the test's directory can be made");
         fs::write(dir.join("shardcast.toml"), config).expect("the test's directory is writable");
-        let file = |name| fs::File::create(dir.join(name)).expect("the test's directory is writable");
         let line = format!(
             "{before} exec {} serve --rtmp 127.0.0.1:0 --rtmp [::1]:0 --shards 2 --data . --log trace --config shardcast.toml {more}",
             env!("CARGO_BIN_EXE_shardcast")
         );
-        let mut command = Command::new("sh");
-        command.args(["-c", &line]).current_dir(&dir).stdin(Stdio::null());
-        let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().expect("a shell starts");
-        let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), dir, _turn: turn };
-        server.address = super::world::wait_for("the address of the server", || {
-            let ended = server.child.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "the server ended: {ended:?}\n{}", server.read("stderr"));
-            let said = BufReader::new(fs::File::open(server.dir.join("stdout")).ok()?);
+        let child = launch(&line, &dir);
+        let mut server = Self { child, line, address: ([127, 0, 0, 1], 0).into(), dir, _turn: turn };
+        server.wait_for_address();
+        server
+    }
+
+    /// Kills it: it has no time to say or write anything.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Starts it again after that, over the same files.
+    pub(crate) fn start_again(&mut self) {
+        self.child = launch(&self.line, &self.dir);
+        self.wait_for_address();
+    }
+
+    fn wait_for_address(&mut self) {
+        self.address = super::world::wait_for("the address of the server", || {
+            let ended = self.child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "the server ended: {ended:?}\n{}", self.read("stderr"));
+            let said = BufReader::new(fs::File::open(self.dir.join("stdout")).ok()?);
             let lines = said.lines().map_while(Result::ok);
             let mut rtmp =
                 lines.filter_map(|line| line.trim().strip_prefix("rtmp ").map(|rest| rest.trim().to_owned()));
             rtmp.find_map(|address| address.parse().ok())
         });
-        server
+    }
+
+    /// The folder of its audit trail.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.dir.join("audit")
+    }
+
+    /// Its audit trail so far.
+    pub(crate) fn trail(&self) -> String {
+        let segments = segments(&self.audit()).unwrap_or_default();
+        let text = segments.iter().map(|(_, path)| fs::read(path).unwrap_or_default());
+        String::from_utf8_lossy(&text.collect::<Vec<_>>().concat()).into_owned()
     }
 
     /// A file of its directory.
@@ -129,6 +157,13 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
+}
+
+fn launch(line: &str, dir: &Path) -> Child {
+    let file = |name| fs::File::create(dir.join(name)).expect("the test's directory is writable");
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).current_dir(dir).stdin(Stdio::null());
+    command.stdout(file("stdout")).stderr(file("stderr")).spawn().expect("a shell starts")
 }
 
 impl Drop for Server {

@@ -75,7 +75,7 @@ fn without_descriptors_newcomers_are_refused_at_once_and_streams_go_on() {
     server.stop();
 
     // Each refusal is in the trail, summed up by its reason.
-    let trail = server.read("audit/audit.jsonl");
+    let trail = server.trail();
     let records = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let refusals: Vec<_> = records.filter(|record| record["event"] == "connection_refuse").collect();
     assert!(refusals.iter().all(|record| record["detail"] == "descriptors"), "{refusals:?}");

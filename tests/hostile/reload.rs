@@ -42,7 +42,7 @@ fn two_hundred_reloads_cost_no_frame_and_each_of_them_is_recorded() {
     drop((publisher, player, late));
     server.stop();
 
-    let trail = server.read("audit/audit.jsonl");
+    let trail = server.trail();
     let records = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
     let told: Vec<_> = records.filter(|record| record["event"] == "configuration").collect();
     let refused = told.iter().filter(|record| !record["reason"].is_null()).count();

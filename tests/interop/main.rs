@@ -16,6 +16,7 @@ mod top;
 mod media;
 mod world;
 
+mod budget;
 mod codecs;
 mod continuity;
 mod endings;

@@ -273,6 +273,10 @@ pub(super) struct Audit {
     /// Batches of 64 facts in each state of the channel
     #[arg(long, value_name = "N")]
     batches: Option<usize>,
+
+    /// Records of the trail that is written and verified
+    #[arg(long, value_name = "N")]
+    records: Option<usize>,
 }
 
 const AUDIT: &str = "\
@@ -288,7 +292,9 @@ impl Audit {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut settings = audit::Settings::of(self.common.scope.size);
         set(&mut settings.repetitions, self.common.repetitions);
-        let given = set(&mut settings.capacity, self.capacity) | set(&mut settings.batches, self.batches);
+        let given = set(&mut settings.capacity, self.capacity)
+            | set(&mut settings.batches, self.batches)
+            | set(&mut settings.records, self.records);
         self.common.run(given, || Ok(Job::new("audit", move |context| audit::run(&settings, context))))
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct ServerConfig {
     pub(crate) sample_every: u32,
     /// Where `shardcast top` asks; `None`: where it looks by default.
     pub(crate) control: Option<PathBuf>,
+    /// The file of the key that signs the audit trail's checkpoints.
+    pub(crate) audit_key: Option<PathBuf>,
     pub(crate) rtmp: Vec<SocketAddr>,
     pub(crate) limits: Limits,
     /// At least one.
@@ -270,6 +272,9 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     let mut listen = root.section("listen");
     let rtmp = listen.take("rtmp", list(listen::address));
     listen.finish();
+    let mut audit = root.section("audit");
+    let audit_key = audit.take("key_file", |value| text(value).map(|path| base.join(path)));
+    audit.finish();
     let limits = limits::read_limits(root.section("limits"));
     let apps = apps::read_apps(root.sections("app"), base);
     let access = access::read_access(root.section("auth"), base, &mut warnings);
@@ -281,6 +286,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         exit_on_hang,
         sample_every,
         control,
+        audit_key,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,
         apps,
