@@ -86,16 +86,20 @@ impl Lane {
 
     /// Puts any frame in its place, not back on the track; whether it was held.
     pub(super) fn advance_or_hold(&mut self, frame: &mut Frame, arrival: i64) -> bool {
-        let back = self.last.saturating_sub(frame.dts.0.saturating_add(self.offset)).max(0);
+        let before = self.last;
+        let composition = frame.pts - frame.dts;
         self.began = true;
         self.video = frame.is_video();
         self.steady = self.slew == 0;
         self.advance(frame, arrival);
-        // The picture keeps its place relative to its decoding.
-        frame.dts = frame.dts + Timestamp(back);
-        frame.pts = frame.pts + Timestamp(back);
-        self.last = frame.dts.0;
-        back > 0
+        let held = frame.dts.0 < before;
+        if held {
+            // The picture keeps its place relative to its decoding.
+            frame.dts = Timestamp(before);
+            frame.pts = frame.dts + composition;
+            self.last = before;
+        }
+        held
     }
 
     /// Time since its last frame, in ns.

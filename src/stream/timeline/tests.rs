@@ -281,6 +281,15 @@ fn dts() -> impl Strategy<Value = Dts> {
     ]
 }
 
+/// Farther apart than any number holds: found by the test below.
+#[test]
+fn timestamps_at_both_ends_of_all_numbers_do_not_make_time_fall() {
+    let mut feed = Feed::new();
+    let data = feed.frame(TrackId(1), FrameKind::Data, 3_947_680_962_384, 3_947_680_962_384).dts;
+    let media = feed.frame(TrackId(1), FrameKind::Key, -5_275_691_074_480, -5_275_691_074_480).dts;
+    assert!(media >= data, "{media:?} after {data:?}");
+}
+
 proptest! {
     #[test]
     fn whatever_the_timestamps_time_never_falls_on_a_track_and_pictures_keep_their_place(
