@@ -1,4 +1,5 @@
-//! The SPSC ring between two threads, and the doorbell that wakes the one that sleeps.
+//! Memory that threads share: the SPSC ring between two of them, the doorbell that wakes the one that sleeps, and
+//! counters in a mapped file.
 //!
 //! A slot is one cache line: an 8-byte lap tag and a message of up to 56 bytes, so that a hop moves one line and no
 //! index. The consumer never writes a slot; it hands credits back (how far it has read) every eighth of the capacity
@@ -6,6 +7,8 @@
 #![expect(unsafe_code, reason = "slots are written and read through a shared pointer; the tag says whose turn it is")]
 
 mod doorbell;
+#[cfg(feature = "trail")]
+mod mapped;
 #[cfg(all(test, loom))]
 mod models;
 mod sync;
@@ -18,6 +21,8 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 pub use doorbell::{Doorbell, Wake};
+#[cfg(feature = "trail")]
+pub use mapped::MappedSlots;
 use sync::{AtomicU8, AtomicUsize, Ordering, UnsafeCell};
 
 /// Makes a ring of `capacity` messages, rounded up to a power of two, at least one.

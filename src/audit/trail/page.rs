@@ -1,30 +1,21 @@
-//! Counters of producers in a file that is mapped into memory: they survive a process that is killed, and cost it no
-//! system call.
-//!
-//! One file for each boot of a trail; it is deleted when the next boot has written down what was lost. Each producer
-//! has two cache lines of its own in it.
+//! What each producer of a boot has told, in mapped memory: one file for each boot of a trail, deleted when the next
+//! boot has written down what was lost.
 
-#![expect(unsafe_code, reason = "a mapped file is memory that the system could take away")]
-
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use crate::ring::MappedSlots;
 
 /// Producers that one boot may have: a shard that is restarted is a new one.
 pub(super) const SLOTS: usize = 1023;
 
-/// Two cache lines, as adjacent ones are fetched together.
-const SLOT_BYTES: usize = 128;
 const MAGIC: u64 = u64::from_le_bytes(*b"shcaud01");
 
-/// The counters of one boot.
+/// The counters of one boot. The first slot is the boot's own: that the page is whole, when the machine was started,
+/// and whether there were more producers than places. The others are producers': what each has told, and who it is.
 #[derive(Debug)]
-pub struct CounterPage {
-    map: MmapRaw,
-}
+pub struct CounterPage(MappedSlots);
 
 /// One producer of a boot that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,68 +38,38 @@ pub(super) struct Found {
 impl CounterPage {
     /// Makes the page of a boot.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
-        file.set_len(((SLOTS + 1) * SLOT_BYTES) as u64)?;
-        let map = MmapOptions::new().len((SLOTS + 1) * SLOT_BYTES).map_raw(&file)?;
-        let page = Self { map };
-        page.word(0, 1).store(machine_boot(), Ordering::Relaxed);
-        page.word(0, 0).store(MAGIC, Ordering::Release);
-        Ok(page)
+        let slots = MappedSlots::create(path, SLOTS + 1)?;
+        slots.word(0, 1).store(machine_boot(), Ordering::Relaxed);
+        slots.word(0, 0).store(MAGIC, Ordering::Release);
+        Ok(Self(slots))
     }
 
     /// The counter of a producer that has this place on the page.
     pub(crate) fn counter(&self, lane: usize) -> Option<&AtomicU64> {
-        (lane < SLOTS).then(|| self.word(lane + 1, 0))
+        (lane < SLOTS).then(|| self.0.word(lane + 1, 0))
     }
 
     /// Who has this place.
     pub(crate) fn claim(&self, lane: usize, producer: u16) {
         if lane < SLOTS {
-            self.word(lane + 1, 1).store(u64::from(producer) + 1, Ordering::Release);
+            self.0.word(lane + 1, 1).store(u64::from(producer) + 1, Ordering::Release);
         } else {
-            self.word(0, 2).store(1, Ordering::Relaxed);
+            self.0.word(0, 2).store(1, Ordering::Relaxed);
         }
-    }
-
-    fn word(&self, slot: usize, word: usize) -> &AtomicU64 {
-        assert!(slot <= SLOTS && word < SLOT_BYTES / size_of::<AtomicU64>());
-        let at = slot * SLOT_BYTES + word * size_of::<AtomicU64>();
-        // SAFETY: The map is as long as all slots, and `at` lies within it.
-        let word = unsafe { self.map.as_mut_ptr().add(at) };
-        // SAFETY: The map lives as long as `self` and begins on a page, so that `at` is aligned. Nothing but these
-        // atomics reads or writes it. Were the file shortened by somebody else, an access would be a SIGBUS and no
-        // data race; it is in a folder that is its owner's alone.
-        unsafe { &*word.cast::<AtomicU64>() }
     }
 
     /// Reads the page of a boot that is over; `None` if it never was whole.
     pub(super) fn read(path: &Path) -> io::Result<Option<Found>> {
-        let mut file = File::open(path)?;
-        if file.seek(SeekFrom::End(0))? != ((SLOTS + 1) * SLOT_BYTES) as u64 {
+        let Some(slots) = MappedSlots::read(path, SLOTS + 1)?.filter(|slots| slots[0][0] == MAGIC) else {
             return Ok(None);
-        }
-        file.rewind()?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let word = |slot: usize, word: usize| {
-            let at = slot * SLOT_BYTES + word * size_of::<u64>();
-            let bytes = bytes.get(at..at + size_of::<u64>()).and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u64::from_ne_bytes)
         };
-        if word(0, 0) != MAGIC {
-            return Ok(None);
-        }
-        let counted = (1..=SLOTS).filter_map(|slot| {
-            let producer = u16::try_from(word(slot, 1).checked_sub(1)?).ok()?;
-            Some(Counted { producer, attempted: word(slot, 0) })
+        let counted = slots[1..].iter().filter_map(|slot| {
+            let producer = u16::try_from(slot[1].checked_sub(1)?).ok()?;
+            Some(Counted { producer, attempted: slot[0] })
         });
         Ok(Some(Found {
-            same_machine_boot: word(0, 1) == machine_boot(),
-            overflown: word(0, 2) != 0,
+            same_machine_boot: slots[0][1] == machine_boot(),
+            overflown: slots[0][2] != 0,
             counted: counted.collect(),
         }))
     }
