@@ -86,6 +86,16 @@ pub const POLL_EVENTS: usize = 1024;
 pub const MEMORY_REFUSE_PERCENT: u64 = 85;
 /// From this part of it on what is held is let go: the largest caches and the slowest viewers first.
 pub const MEMORY_SHED_PERCENT: u64 = 95;
+/// From this size on a buffer has pages of its own, in a program whose allocator is told so, and leaves nothing behind;
+/// what is smaller shares pages with others.
+pub const LARGE_BYTES: usize = 64 * 1024;
+/// How much must have been let go of for the allocator to be asked for free pages.
+pub const HEAP_TRIM_BYTES: u64 = 1024 * 1024;
+/// How often the program looks for that.
+pub const HEAP_LOOKS_APART: Duration = Duration::from_millis(100);
+/// For so long, or twice as long, what was let go of and is small is no room for anything else: long enough for a look
+/// and for what it does.
+pub const RELEASED_FOR: Duration = Duration::from_millis(250);
 /// What a connection is counted with, its session's tables and its place among the subscribers included.
 pub const CONNECTION_BYTES: usize = 4096;
 /// What a stream is counted with, besides its log and its subscribers.

@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod control;
 mod config_command;
+mod heap;
 mod log;
 mod reload;
 mod serve;

@@ -20,6 +20,7 @@ use super::banner::{Running, banner};
 use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
 use super::control::Control;
 use super::control::place::{default_directory, make_directory};
+use super::heap::HeapKeeper;
 use super::reload::Reload;
 use super::{Failure, log};
 
@@ -157,6 +158,7 @@ struct Server {
     router: Arc<Router>,
     /// None where nothing could be made in the default place.
     control: Option<Control>,
+    heap: HeapKeeper,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
@@ -165,6 +167,7 @@ struct Server {
 
 impl Server {
     fn start(config: &ServerConfig) -> Result<Self, Failure> {
+        HeapKeeper::prepare();
         let mut builder = Router::builder().idle(idle(config.idle)).limits(config.limits.clone());
         builder = builder.sample_every(config.sample_every);
         if let Some(shards) = config.shards {
@@ -187,11 +190,12 @@ impl Server {
         }
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);
         let control = control(config, &router)?;
-        let logger = Logger::start(router.events(), config.exit_on_hang)
-            .map_err(|error| Failure::runtime(format!("cannot start a thread: {error}")))?;
+        let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));
+        let heap = HeapKeeper::start(Arc::clone(&router)).map_err(no_thread)?;
+        let logger = Logger::start(router.events(), config.exit_on_hang).map_err(no_thread)?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, control, listeners, cores, audit, logger })
+        Ok(Self { router, control, heap, listeners, cores, audit, logger })
     }
 
     fn running(&self) -> Running<'_> {
@@ -220,6 +224,7 @@ impl Server {
         if let Some(control) = self.control {
             control.stop();
         }
+        self.heap.stop();
         // Nobody else has it by now.
         let Some(router) = Arc::into_inner(self.router) else { return };
         let report = router.stop(drain);

@@ -1,8 +1,9 @@
 //! Non-blocking TCP on one mio `Poll`: listeners, readiness, and the one place that sends.
 //!
 //! Every send is a `sendmsg` with MSG_NOSIGNAL: a plain `writev` to a dead peer would kill a C++ host by SIGPIPE.
-//! No unsafe code: socket2 wraps the call.
+//! No unsafe code on that way: socket2 wraps the call. What is unsafe in `net` is in [`heap`].
 
+pub mod heap;
 mod signal;
 
 use std::fs::File;

@@ -76,6 +76,9 @@ pub struct StopReport {
 pub struct MemoryUse {
     /// Bytes that are counted, as of the last turn of each shard: an upper bound of what is held.
     pub used: u64,
+    /// Bytes that were let go of a moment ago ([`RELEASED_FOR`](crate::limits::RELEASED_FOR)), besides large buffers: an allocator may still keep
+    /// them, and nothing is put in their place before. A program may ask it for the pages.
+    pub released: u64,
     /// Bytes that may be held, `None` for no limit.
     pub cap: Option<u64>,
 }
@@ -330,8 +333,13 @@ impl Router {
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
         let limits = &self.config.read().limits;
-        let shards = self.shared.beats.iter().map(|beat| beat.memory.load(Ordering::Relaxed)).sum::<u64>();
-        MemoryUse { used: limits.structure_bytes(self.shared.shards.len()) + shards, cap: limits.memory }
+        let (mut used, mut released) = (limits.structure_bytes(self.shared.shards.len()), 0);
+        for beat in &self.shared.beats {
+            let held = beat.memory.load(Ordering::Relaxed);
+            used += held;
+            released += beat.memory_released.load(Ordering::Relaxed);
+        }
+        MemoryUse { used, released, cap: limits.memory }
     }
 
     /// How the router is: the worst of its shards, its capacity, and the checks of the host.

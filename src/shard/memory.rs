@@ -11,7 +11,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::clock::Instant;
-use crate::limits::{ARENA_BYTES, MEMORY_REFUSE_PERCENT, MEMORY_SHED_PERCENT, PINS_PER_SWEEP, READ_BYTES_PER_TURN};
+use crate::limits::{
+    ARENA_BYTES, CONNECTION_BYTES, MEMORY_REFUSE_PERCENT, MEMORY_SHED_PERCENT, PINS_PER_SWEEP, READ_BYTES_PER_TURN,
+    RELEASED_FOR, STREAM_BYTES,
+};
 
 /// Buffers that payloads are cut out of: each counts whole until nobody holds any part of it.
 #[derive(Debug, Default)]
@@ -46,6 +49,32 @@ impl Pins {
     }
 }
 
+/// The most that connections and streams held without their buffers, in this stretch of time and in the one before:
+/// what is made of many small pieces.
+///
+/// What is let go of of that is not given back at once: its pages hold other things too, or the allocator keeps them. It may
+/// be had again for what is small, but not for a large buffer, before the program has asked for free pages
+/// ([`crate::net::heap::trim`]) or has had the time to.
+#[derive(Clone, Copy, Debug)]
+struct Crest {
+    now: u64,
+    before: u64,
+    since: Instant,
+}
+
+impl Crest {
+    /// What is above `held`, which is so much from now on.
+    fn above(&mut self, held: u64, now: Instant) -> u64 {
+        let passed = now.since(self.since);
+        if passed >= RELEASED_FOR {
+            self.before = if passed < 2 * RELEASED_FOR { self.now } else { held };
+            (self.now, self.since) = (held, now);
+        }
+        self.now = self.now.max(held);
+        self.now.max(self.before).saturating_sub(held)
+    }
+}
+
 /// The memory of one shard, and what it knows of the others'.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -60,6 +89,9 @@ pub(super) struct Memory {
     pub(super) streams: u64,
     /// Slots of the host's rings.
     pub(super) rings: u64,
+    crest: Crest,
+    /// What was let go of a moment ago, and may still be resident.
+    released: u64,
     /// What the structure and the other shards hold, when this turn began.
     others: u64,
     /// What was held then, and how much may be added in this turn.
@@ -69,6 +101,8 @@ pub(super) struct Memory {
     pub(super) starved: Vec<usize>,
     /// The most that any of them needs.
     pub(super) starved_need: u64,
+    /// The most that any connection of the others needs for that.
+    others_need: u64,
     /// A timer is armed that looks again.
     pub(super) looks_again: bool,
     /// No look for what could be let go before.
@@ -89,11 +123,14 @@ impl Memory {
             connections: 0,
             streams: 0,
             rings: 0,
+            crest: Crest { now: 0, before: 0, since: Instant::ZERO },
+            released: 0,
             others: structure,
             before: 0,
             room: 0,
             starved: Vec::new(),
             starved_need: 0,
+            others_need: 0,
             looks_again: false,
             rests_until: Instant::ZERO,
             told: None,
@@ -116,19 +153,32 @@ impl Memory {
         self.pins.bytes + self.connections + self.streams + self.rings
     }
 
+    /// What this shard has let go of a moment ago, and may still be resident.
+    pub(super) const fn released(&self) -> u64 {
+        self.released
+    }
+
     /// What the router holds, as far as this shard knows.
     pub(super) const fn total(&self) -> u64 {
         self.others + self.used()
     }
 
-    /// A turn begins; the other shards hold `others` bytes together, and may hold `most` before their turns end. What
-    /// this one may hold at the end of its own.
-    pub(super) fn begin_turn(&mut self, others: u64, most: u64) -> u64 {
+    /// A turn begins; the other shards hold `others` bytes together, and may hold `most` before their turns end; one of
+    /// their connections is not read before there is room for `need`, or none. What this one may hold at the end of its
+    /// own.
+    pub(super) fn begin_turn(&mut self, others: u64, most: u64, need: u64) -> u64 {
         self.others = self.structure + others;
+        self.others_need = need;
         self.before = self.used();
-        let taken = self.structure + most.max(others) + self.before;
+        let own = self.before + self.released;
+        let taken = self.structure + most.max(others) + own;
         self.room = self.cap.map_or(u64::MAX, |cap| cap.saturating_sub(taken) / self.shards);
-        self.before.saturating_add(self.room)
+        own.saturating_add(self.room)
+    }
+
+    /// A turn ends with so many connections and streams.
+    pub(super) fn end_turn(&mut self, connections: usize, streams: usize, now: Instant) {
+        self.released = self.crest.above((connections * CONNECTION_BYTES + streams * STREAM_BYTES) as u64, now);
     }
 
     /// Whether so many bytes more may be taken in this turn.
@@ -140,6 +190,11 @@ impl Memory {
     /// Whether nobody new is let in.
     pub(super) fn refuses(&self) -> bool {
         self.cap.is_some() && self.total() >= self.mark(MEMORY_REFUSE_PERCENT)
+    }
+
+    /// What one of those needs who are not read for want of room; 0 if there is none.
+    pub(super) fn need(&self) -> u64 {
+        if self.starved.is_empty() { 0 } else { self.starved_need }
     }
 
     /// How many bytes this shard is to let go of: all that is too much, as far as it is more than its share.
@@ -162,11 +217,12 @@ impl Memory {
     /// More than this is too much. Where somebody is not read for want of room, there is to be room for every shard.
     fn enough(&self) -> u64 {
         let Some(cap) = self.cap else { return u64::MAX };
-        if self.starved.is_empty() {
+        let need = self.need().max(self.others_need);
+        if need == 0 {
             return self.mark(MEMORY_SHED_PERCENT);
         }
         // Each of n shards gets so much although all others are in their turns: a share of n, with n - 1 taken.
-        let all = (2 * self.shards - 1).saturating_mul(self.starved_need);
+        let all = (2 * self.shards - 1).saturating_mul(need);
         self.mark(MEMORY_REFUSE_PERCENT).min(cap.saturating_sub(all))
     }
 
@@ -203,6 +259,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+    const NOW: Instant = Instant(1_000_000_000);
 
     #[test]
     fn a_buffer_counts_whole_until_the_last_part_of_it_is_gone() {
@@ -233,11 +290,11 @@ mod tests {
     #[test]
     fn a_shard_grows_in_one_turn_by_its_share_of_what_is_left() {
         let mut memory = Memory::new(Some(100 * MIB), 2, 20 * MIB);
-        memory.begin_turn(40 * MIB, 40 * MIB);
+        memory.begin_turn(40 * MIB, 40 * MIB, 0);
         assert!(memory.has_room(20 * MIB) && !memory.has_room(20 * MIB + 1));
         memory.connections += 18 * MIB;
         assert!(memory.has_room(2 * MIB) && !memory.has_room(2 * MIB + 1));
-        memory.begin_turn(40 * MIB, 40 * MIB);
+        memory.begin_turn(40 * MIB, 40 * MIB, 0);
         assert!(memory.has_room(11 * MIB) && !memory.has_room(11 * MIB + 1));
     }
 
@@ -246,9 +303,9 @@ mod tests {
     fn what_a_shard_in_its_turn_may_still_take_is_nobody_elses() {
         let cap = 100 * MIB;
         let (mut long, mut short) = (Memory::new(Some(cap), 2, 0), Memory::new(Some(cap), 2, 0));
-        let most = long.begin_turn(0, 0);
+        let most = long.begin_turn(0, 0, 0);
         for _ in 0..100 {
-            short.begin_turn(0, most);
+            short.begin_turn(0, most, 0);
             let takes = short.room;
             assert!(short.has_room(takes));
             short.streams += takes;
@@ -263,28 +320,51 @@ mod tests {
         // 100 MiB for two shards, on top of 20: refused from 105 on, let go from 115 on.
         let mut memory = Memory::new(Some(120 * MIB), 2, 20 * MIB);
         memory.streams = 44 * MIB;
-        memory.begin_turn(40 * MIB, 0);
+        memory.begin_turn(40 * MIB, 0, 0);
         assert!(!memory.refuses());
         memory.streams += MIB;
         assert!(memory.refuses());
         assert_eq!((memory.excess(), memory.is_over()), (0, false));
         // One too many, but the other shard holds more than its share of 47.5 and this one less.
-        memory.begin_turn(56 * MIB, 0);
+        memory.begin_turn(56 * MIB, 0, 0);
         memory.streams = 40 * MIB;
         assert_eq!((memory.excess(), memory.is_over()), (0, true));
-        memory.begin_turn(40 * MIB, 0);
+        memory.begin_turn(40 * MIB, 0, 0);
         memory.streams = 56 * MIB;
         assert_eq!(memory.excess(), MIB);
-        // Somebody waits for room: then there is to be some.
+        // Somebody waits for room, here or elsewhere: then there is to be some.
+        memory.begin_turn(40 * MIB, 0, MIB);
+        assert_eq!(memory.excess(), 11 * MIB);
+        memory.begin_turn(40 * MIB, 0, 0);
         memory.starved.push(0);
         memory.starved_need = MIB;
         assert_eq!(memory.excess(), 11 * MIB);
     }
 
     #[test]
+    fn what_is_small_and_was_let_go_of_is_no_room_for_a_moment() {
+        const MANY: usize = (60 << 20) / CONNECTION_BYTES;
+        let mut memory = Memory::new(Some(100 * MIB), 1, 0);
+        memory.connections = 60 * MIB;
+        memory.pins.add(Bytes::from(vec![0; 20 << 20]), 20 << 20);
+        memory.end_turn(MANY, 0, NOW);
+        memory.connections = 10 * MIB;
+        memory.pins.sweep_all();
+        memory.end_turn(MANY / 6, 0, NOW);
+        assert_eq!((memory.used(), memory.released()), (10 * MIB, 50 * MIB), "a large buffer leaves nothing behind");
+        memory.begin_turn(0, 0, 0);
+        assert!(memory.has_room(40 * MIB) && !memory.has_room(40 * MIB + 1));
+        memory.end_turn(MANY / 6, 0, NOW + RELEASED_FOR);
+        assert_eq!(memory.released(), 50 * MIB, "it may just have been let go of");
+        memory.end_turn(MANY / 6, 0, NOW + 2 * RELEASED_FOR);
+        memory.begin_turn(0, 0, 0);
+        assert!(memory.has_room(90 * MIB) && memory.released() == 0);
+    }
+
+    #[test]
     fn without_a_cap_there_is_always_room() {
         let mut memory = Memory::new(None, 1, 0);
-        memory.begin_turn(0, 0);
+        memory.begin_turn(0, 0, 0);
         memory.streams = u64::MAX / 4;
         assert!(memory.has_room(u64::MAX / 4) && !memory.refuses() && memory.excess() == 0);
     }

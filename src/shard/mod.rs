@@ -282,8 +282,12 @@ impl<E: Env> Shard<E> {
         self.counters.turns += 1;
         let beat = &self.shared.beats[usize::from(self.id.0)];
         beat.turns.store(self.counters.turns, std::sync::atomic::Ordering::Relaxed);
-        beat.memory.store(self.memory.used(), std::sync::atomic::Ordering::Relaxed);
-        beat.memory_most.store(self.memory.used(), std::sync::atomic::Ordering::Relaxed);
+        self.memory.end_turn(self.connections.len(), self.streams.len(), now.mono);
+        let (held, released) = (self.memory.used(), self.memory.released());
+        beat.memory.store(held, std::sync::atomic::Ordering::Relaxed);
+        beat.memory_most.store(held + released, std::sync::atomic::Ordering::Relaxed);
+        beat.memory_need.store(self.memory.need(), std::sync::atomic::Ordering::Relaxed);
+        beat.memory_released.store(released, std::sync::atomic::Ordering::Relaxed);
         work
     }
 

@@ -96,8 +96,13 @@ pub struct Beat {
     pub turns: AtomicU64,
     /// How many bytes of memory it holds.
     pub memory: AtomicU64,
-    /// How many it may come to hold within the turn that it is in: what it holds, between two turns.
+    /// How many it may come to hold within the turn that it is in: what it holds, between two turns. What it has let go
+    /// of a moment ago included.
     pub memory_most: AtomicU64,
+    /// What one of its connections needs that is not read for want of room; 0 if there is none.
+    pub memory_need: AtomicU64,
+    /// How many it has let go of a moment ago, which its allocator may still keep.
+    pub memory_released: AtomicU64,
 }
 
 /// Router-wide counts.

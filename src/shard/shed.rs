@@ -21,13 +21,14 @@ impl<E: Env> Shard<E> {
     pub(super) fn see_memory(&mut self) {
         if self.memory.is_capped() {
             let own = usize::from(self.id.0);
-            let (mut others, mut most) = (0, 0);
+            let (mut others, mut most, mut need) = (0, 0, 0);
             for (_, beat) in self.shared.beats.iter().enumerate().filter(|(index, _)| *index != own) {
                 let held = beat.memory.load(Ordering::Relaxed);
                 others += held;
                 most += held.max(beat.memory_most.load(Ordering::Relaxed));
+                need = beat.memory_need.load(Ordering::Relaxed).max(need);
             }
-            let most_own = self.memory.begin_turn(others, most);
+            let most_own = self.memory.begin_turn(others, most, need);
             self.shared.beats[own].memory_most.store(most_own, Ordering::Relaxed);
         }
     }
@@ -125,7 +126,8 @@ impl<E: Env> Shard<E> {
         if self.memory.excess() > 0 {
             cost += self.shed_caches(true, now);
         }
-        if self.memory.excess() > 0 {
+        // What was let go of is room in a moment: no publisher ends for that moment.
+        if self.memory.excess() > self.memory.released() {
             cost += self.shed_unfinished(now);
         }
         cost
