@@ -47,8 +47,8 @@ pub const ARENA_BYTES: usize = 256 * 1024;
 pub const READ_BYTES_MIN: usize = 16 * 1024;
 /// Most that is read of one connection in one turn, so that no publisher starves its neighbours.
 pub const READ_BYTES_PER_TURN: usize = 128 * 1024;
-/// Most that is read of all connections in one turn, so that a crowd of them does not either: with the budgets of egress,
-/// a turn takes about a millisecond at most. Each read counts as [`CALL_PRICE_BYTES`] more.
+/// Most that is read of all connections in one turn, so that a crowd of them does not either: with the budgets of
+/// egress, a turn takes about a millisecond at most. Each read counts as [`CALL_PRICE_BYTES`] more.
 pub const INGRESS_BYTES_PER_TURN: u64 = 512 * 1024;
 /// What a system call costs, in bytes that the kernel copies meanwhile.
 pub const CALL_PRICE_BYTES: usize = 4 * 1024;
@@ -106,6 +106,8 @@ pub const SHARD_BYTES: usize = 1024 * 1024;
 pub const PROCESS_BYTES: usize = 16 * 1024 * 1024;
 /// What each shard must have room for besides what it holds before anybody comes.
 pub const SHARD_ROOM_MIN: usize = 8 * 1024 * 1024;
+/// Bytes of one line of an audit trail or of its checkpoints: a longer one is none of ours, and is passed over.
+pub const AUDIT_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Addresses whose connections of the running second a shard counts; what comes from others then counts for all alone.
 pub const ADDRESSES_MAX: usize = 16 * 1024;
 /// Buffers that are looked at once per second, whether anybody still holds a part of them.

@@ -190,14 +190,17 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// What JSON demands, and what would begin a line, move a cursor, hide itself or turn the direction of writing
-/// where somebody looks at the file: C0, C1, DEL, soft hyphen, zero-width and bidirectional controls, the line and
-/// paragraph separators, tags.
 const fn must_be_escaped(c: char) -> bool {
+    matches!(c, '"' | '\\') || is_sly(c)
+}
+
+/// What would begin a line, move a cursor, hide itself or turn the direction of writing where somebody looks at a text:
+/// C0, C1, DEL, soft hyphen, zero-width and bidirectional controls, the line and paragraph separators, tags.
+#[must_use]
+pub const fn is_sly(c: char) -> bool {
     matches!(
         c,
-        '"' | '\\'
-            | '\0'..='\x1f'
+        '\0'..='\x1f'
             | '\x7f'..='\u{9f}'
             | '\u{ad}'
             | '\u{61c}'

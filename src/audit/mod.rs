@@ -19,7 +19,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use json::{LINE_VERSION, TEXT_BYTES_MAX, write_line};
+pub use json::{LINE_VERSION, TEXT_BYTES_MAX, is_sly, write_line};
 pub use memory::MemorySink;
 pub use pipeline::{AuditPipeline, AuditProducer, AuditStats};
 pub use record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};

@@ -9,6 +9,7 @@ mod control;
 mod config_command;
 mod heap;
 mod log;
+mod plain;
 mod reload;
 mod serve;
 mod token;

@@ -193,8 +193,9 @@ impl Network {
         }
     }
 
-    /// Takes no more once so many bytes wait to be sent for the first time (`TCP_NOTSENT_LOWAT`, tcp(7)): what was taken
-    /// cannot be taken back, however old it becomes. What is on its way or read by the peer's system does not count.
+    /// Takes no more once so many bytes wait to be sent for the first time (`TCP_NOTSENT_LOWAT`, tcp(7)): what was
+    /// taken cannot be taken back, however old it becomes. What is on its way or read by the peer's system does not
+    /// count.
     pub fn bound_unsent(&mut self, stream: &mut TcpStream, bytes: u32) {
         // Only Linux and its kin have it; without it the send buffer is the bound.
         let _ = SockRef::from(&*stream).set_tcp_notsent_lowat(bytes);

@@ -76,7 +76,8 @@ pub trait Session: Send {
         self.held_bytes()
     }
 
-    /// Whether the peer can be asked for a keyframe of what it publishes; if not, [`Input::KeyframeWanted`] never comes.
+    /// Whether the peer can be asked for a keyframe of what it publishes; if not, [`Input::KeyframeWanted`] never
+    /// comes.
     fn can_ask_for_keyframes(&self) -> bool {
         true
     }

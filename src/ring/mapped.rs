@@ -1,6 +1,7 @@
 //! Counters in a file that is mapped into memory: they survive the process that counts, and cost it no system call.
 //!
-//! A slot is two cache lines, as adjacent ones are fetched together. What the words of a slot mean is its users' affair.
+//! A slot is two cache lines, as adjacent ones are fetched together. What the words of a slot mean is its users'
+//! affair.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

@@ -76,8 +76,8 @@ pub struct StopReport {
 pub struct MemoryUse {
     /// Bytes that are counted, as of the last turn of each shard: an upper bound of what is held.
     pub used: u64,
-    /// Bytes that were let go of a moment ago ([`RELEASED_FOR`](crate::limits::RELEASED_FOR)), besides large buffers: an allocator may still keep
-    /// them, and nothing is put in their place before. A program may ask it for the pages.
+    /// Bytes that were let go of a moment ago ([`RELEASED_FOR`](crate::limits::RELEASED_FOR)), besides large buffers:
+    /// an allocator may still keep them, and nothing is put in their place before. A program may ask it for the pages.
     pub released: u64,
     /// Bytes that may be held, `None` for no limit.
     pub cap: Option<u64>,

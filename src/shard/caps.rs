@@ -69,7 +69,6 @@ impl<E: Env> Shard<E> {
     ) -> Result<(), Reason> {
         let Some(stream) = self.streams.get_mut(index) else { return Ok(()) };
         let caps = stream.spec.publisher;
-        let key = stream.key.clone();
         let (spent, who) = match stream.home_of(publisher) {
             Some(home) => (&mut home.spent, &home.who),
             None => match stream.standby_mut(publisher) {
@@ -81,8 +80,9 @@ impl<E: Env> Shard<E> {
         let reason = Reason::Limit(limit);
         self.counters.frames_over_rate += 1;
         if let Some(count) = spent.take_untold(now.mono) {
-            let fact = Fact::new(FactKind::RateLimit, now, self.id).stream(&key).who(who);
-            self.tell(fact.reason(reason).count(count));
+            let fact = Fact::new(FactKind::RateLimit, now, self.id).who(who).reason(reason).count(count);
+            let fact = fact.stream(&stream.key);
+            self.tell(fact);
         }
         match caps.excess {
             Excess::Warn => Ok(()),

@@ -52,8 +52,8 @@ impl Pins {
 /// The most that connections and streams held without their buffers, in this stretch of time and in the one before:
 /// what is made of many small pieces.
 ///
-/// What is let go of of that is not given back at once: its pages hold other things too, or the allocator keeps them. It may
-/// be had again for what is small, but not for a large buffer, before the program has asked for free pages
+/// What is let go of of that is not given back at once: its pages hold other things too, or the allocator keeps them.
+/// It may be had again for what is small, but not for a large buffer, before the program has asked for free pages
 /// ([`crate::net::heap::trim`]) or has had the time to.
 #[derive(Clone, Copy, Debug)]
 struct Crest {

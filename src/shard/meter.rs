@@ -1,7 +1,7 @@
 //! Where the time of a frame goes: one frame in N is timed, and read the clock for, at every stage of its way.
 //!
-//! The home of a stream chooses it and marks it in its flags, which cross to other shards with it. All other frames cost
-//! one bit test for each flush, and neither a look at the clock nor anything for each delivery.
+//! The home of a stream chooses it and marks it in its flags, which cross to other shards with it. All other frames
+//! cost one bit test for each flush, and neither a look at the clock nor anything for each delivery.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,8 +1,9 @@
 //! How many bytes may wait in a viewer's socket: so many that a fast viewer never notices, and so few that they are no
 //! older than a share of its budget when a slow one gets them, at the pace of the stream or at its own.
 //!
-//! The kernel alone would take megabytes, minutes of a stream of sound; and what it has taken is sent, however old. What
-//! the viewer's own system has taken and not handed to its player yet is beyond reach, like the network in between.
+//! The kernel alone would take megabytes, minutes of a stream of sound; and what it has taken is sent, however old.
+//! What the viewer's own system has taken and not handed to its player yet is beyond reach, like the network in
+//! between.
 
 use std::time::Duration;
 
@@ -54,8 +55,8 @@ impl Pace {
         true
     }
 
-    /// Whose socket is to be bounded next, by group and number there, if the groups have so many. It goes from the last to
-    /// the first: the place of one who leaves meanwhile is taken by one who had its turn.
+    /// Whose socket is to be bounded next, by group and number there, if the groups have so many. It goes from the last
+    /// to the first: the place of one who leaves meanwhile is taken by one who had its turn.
     fn next(&mut self, size: impl Fn(usize) -> usize) -> Option<(usize, usize)> {
         let (mut group, mut count) = self.left?;
         loop {
@@ -79,8 +80,8 @@ impl Pace {
 }
 
 impl<E: Env> Shard<E> {
-    /// Measures a stream's pace, and bounds the sockets of its viewers where it has changed: some at each frame, as each
-    /// takes a system call.
+    /// Measures a stream's pace, and bounds the sockets of its viewers where it has changed: some at each frame, as
+    /// each takes a system call.
     pub(super) fn measure_pace(&mut self, index: usize, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         if now.mono >= stream.pace.due && stream.pace.measure(stream.log.bytes_in(), now.mono) {

@@ -44,8 +44,8 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
-    /// An application with the defaults: instant start, GOP cache on, three seconds of lag, audio rides with video, no grace,
-    /// absent streams and second publishers refused.
+    /// An application with the defaults: instant start, GOP cache on, three seconds of lag, audio rides with video, no
+    /// grace, absent streams and second publishers refused.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -236,8 +236,8 @@ impl Default for GopCache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LagPolicy {
     /// The oldest frame that is still sent, counted when a slow viewer gets it: what is known of the time that it will
-    /// spend in the socket is taken off. Beyond it the subscriber skips to the newest keyframe; beyond half of it frames
-    /// that no other refers to are left out ([`FrameFlags::DISPOSABLE`](crate::media::FrameFlags)).
+    /// spend in the socket is taken off. Beyond it the subscriber skips to the newest keyframe; beyond half of it
+    /// frames that no other refers to are left out ([`FrameFlags::DISPOSABLE`](crate::media::FrameFlags)).
     pub max_age: Duration,
     /// Payload bytes that may wait for one subscriber; half of them count as half of the age.
     pub max_bytes: u64,

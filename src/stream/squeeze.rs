@@ -120,8 +120,8 @@ const fn nanos(duration: Duration) -> i64 {
 
 /// Between two pictures: a hair more than the millisecond that RTMP tells apart, so that rounding joins no two.
 const STEP: Duration = Duration::from_nanos(1_001_000);
-/// What the past lasts at most, since a player without sound is so late: 250 pictures, ten seconds of 25 per second, and
-/// what rounding makes of them. Of more, some have the same millisecond.
+/// What the past lasts at most, since a player without sound is so late: 250 pictures, ten seconds of 25 per second,
+/// and what rounding makes of them. Of more, some have the same millisecond.
 const SPAN_MAX: Duration = Duration::from_millis(260);
 /// A track whose newest frame is so much older than the newest picture has no part in the live edge.
 const SKEW_MAX: Duration = Duration::from_secs(1);

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct Stages<T> {
     /// Ingest → in the log of the stream's home. One for each timed frame, on its home shard.
     pub append: T,
-    /// In the log of the home → in the log of another shard. One for each timed frame, on each shard that it crosses to.
+    /// In the log of the home → in the log of another shard. One for each timed frame, on each shard that it crosses
+    /// to.
     pub relay: T,
     /// In the log of a shard → accepted by the first socket there, or handed to the first sink or ring of the host.
     /// What frames wait for on purpose, to leave together, counts.

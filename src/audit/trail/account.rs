@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::line::{Head, field};
+use serde::Deserialize;
+
+use super::line::Head;
 
 /// The producers of one boot, by their number.
 pub type Accounts = BTreeMap<u16, Account>;
@@ -52,12 +54,28 @@ impl Entry {
     /// `None` if what should be there is not.
     pub(super) fn read(head: &Head<'_>, line: &[u8]) -> Option<Self> {
         let Some((producer, number)) = head.producer else { return Some(Self::Note) };
-        let boot = match head.event {
-            "loss" => head.boot,
-            "recovery" => field(line, "of_boot")?,
-            _ => return Some(Self::Fact { boot: head.boot, producer, number }),
-        };
-        Some(Self::Loss { boot, producer, first: field(line, "first")?, count: field(line, "count")? })
+        if !matches!(head.event, "loss" | "recovery") {
+            return Some(Self::Fact { boot: head.boot, producer, number });
+        }
+        let Missing { of_boot, first, count, .. } = Missing::read(line)?;
+        let boot = if head.event == "loss" { head.boot } else { of_boot? };
+        Some(Self::Loss { boot, producer, first, count })
+    }
+}
+
+/// What a record says of facts that are not there.
+#[derive(Deserialize)]
+pub(super) struct Missing {
+    pub(super) of_boot: Option<u64>,
+    pub(super) first: u64,
+    pub(super) count: u64,
+    /// Why, if it says that.
+    pub(super) reason: Option<String>,
+}
+
+impl Missing {
+    pub(super) fn read(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
     }
 }
 

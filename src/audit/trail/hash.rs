@@ -21,8 +21,9 @@ fn exact(bytes: &[u8]) -> Hash {
     bytes.try_into().unwrap_or_else(|_| unreachable!("SHA-256 has 32 bytes"))
 }
 
-/// 64 lower-case digits.
-pub(super) fn from_hex(digits: &[u8]) -> Option<Hash> {
+/// Reads 64 lower-case digits.
+#[must_use]
+pub fn from_hex(digits: &[u8]) -> Option<Hash> {
     let digits: &[u8; 64] = digits.try_into().ok()?;
     let mut hash = NOTHING;
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {

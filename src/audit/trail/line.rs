@@ -4,9 +4,12 @@
 //! {"v":1,"seq":7,"boot":2,…,"ph":"<the h of the line before>","h":"<SHA-256 of all bytes up to here>"}
 //! ```
 
+use std::io::{self, BufRead, Read};
+
 use super::Hash;
 use super::hash::{Hasher, from_hex};
 use crate::audit::json::write_hex;
+use crate::limits::AUDIT_LINE_BYTES_MAX;
 
 /// Ends the line that begins at `start`: with the hash of the one before, and its own.
 pub(super) fn seal(out: &mut Vec<u8>, start: usize, before: &Hash) -> Hash {
@@ -96,11 +99,45 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The number behind a key of our own, wherever it stands in a line.
-pub(super) fn field(line: &[u8], key: &str) -> Option<u64> {
-    let pattern = format!(",\"{key}\":");
-    let at = line.windows(pattern.len()).position(|window| window == pattern.as_bytes())?;
-    number(&mut &line[at + pattern.len()..])
+/// What comes next in a file of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A line, without its line feed.
+    Line,
+    /// The file ends amid a line.
+    Torn,
+    /// A line that is longer than any of ours: [`AUDIT_LINE_BYTES_MAX`]. It was passed over.
+    TooLong,
+    /// The file ends.
+    End,
+}
+
+/// Reads the next line into `line`, in bounded memory; what it is, and of how many bytes.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn next_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<(Next, u64)> {
+    line.clear();
+    let mut read = reader.by_ref().take(AUDIT_LINE_BYTES_MAX as u64).read_until(b'\n', line)? as u64;
+    if line.pop_if(|byte| *byte == b'\n').is_some() {
+        return Ok((Next::Line, read));
+    }
+    if read < AUDIT_LINE_BYTES_MAX as u64 {
+        return Ok((if read == 0 { Next::End } else { Next::Torn }, read));
+    }
+    loop {
+        let bytes = reader.fill_buf()?;
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let passed = end.map_or(bytes.len(), |at| at + 1);
+        reader.consume(passed);
+        read += passed as u64;
+        if passed == 0 {
+            return Ok((Next::Torn, read));
+        }
+        if end.is_some() {
+            return Ok((Next::TooLong, read));
+        }
+    }
 }
 
 fn skip(rest: &mut &[u8], literal: &[u8]) -> Option<()> {
@@ -140,7 +177,6 @@ mod tests {
         assert_eq!((sealed.before, sealed.hash, sealed.is_whole()), ([0xAB; 32], hash, true));
         let head = Head { version: 1, seq: 7, boot: 2, producer: Some((3, 41)), event: "play_start" };
         assert_eq!(Head::read(line), Some(head));
-        assert_eq!((field(line, "pseq"), field(line, "mono_ns"), field(line, "count")), (Some(41), Some(5), None));
         for at in 0..line.len() {
             let mut changed = line.to_vec();
             changed[at] ^= 1;
@@ -150,5 +186,23 @@ mod tests {
         for end in 0..line.len() {
             assert!(Sealed::read(&line[..end]).is_none_or(|sealed| !sealed.is_whole()), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_passed_over_in_bounded_memory() {
+        let mut bytes = b"one\n".to_vec();
+        bytes.resize(bytes.len() + 3 * AUDIT_LINE_BYTES_MAX, b'x');
+        bytes.extend_from_slice(b"\ntwo\n");
+        bytes.resize(bytes.len() + AUDIT_LINE_BYTES_MAX + 7, b'y');
+        let mut reader = &bytes[..];
+        let mut line = Vec::new();
+        assert_eq!(next_line(&mut reader, &mut line).unwrap(), (Next::Line, 4));
+        assert_eq!(line, b"one");
+        let long = 3 * AUDIT_LINE_BYTES_MAX as u64 + 1;
+        assert_eq!(next_line(&mut reader, &mut line).unwrap(), (Next::TooLong, long));
+        assert!(line.capacity() <= 2 * AUDIT_LINE_BYTES_MAX, "{}", line.capacity());
+        assert_eq!(next_line(&mut reader, &mut line).unwrap(), (Next::Line, 4));
+        assert_eq!(next_line(&mut reader, &mut line).unwrap(), (Next::Torn, AUDIT_LINE_BYTES_MAX as u64 + 7));
+        assert_eq!(next_line(&mut reader, &mut line).unwrap(), (Next::End, 0));
     }
 }

@@ -30,7 +30,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,15 +38,16 @@ use std::time::Duration;
 use super::json::{Line, write_hex, write_record};
 use super::record::{AuditError, AuditSink, Entry, Record};
 use crate::clock::{Instant, Now};
+use crate::limits::AUDIT_LINE_BYTES_MAX;
 use disk::{Appended, Disk, FileSystem, page_path, segment_path};
 use recover::{Left, Lost};
 
 pub use account::{Account, Accounts, Gap};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use disk::segments;
-pub use hash::{Hash, NOTHING, hex};
+pub use hash::{Hash, NOTHING, from_hex, hex};
 pub use key::{KeyError, SigningKey, VerifyingKey};
-pub use line::{Head, Sealed};
+pub use line::{Head, Next, Sealed, next_line};
 pub use merkle::{Frontier, prove, root_of};
 pub use page::CounterPage;
 pub use verify::{Boot, FINDINGS_MAX, Finding, Marked, Progress, Report, Verifier};
@@ -434,15 +435,24 @@ impl Writer<'_> {
 
 /// The hash of the last whole checkpoint.
 fn last_checkpoint(path: &Path) -> io::Result<Hash> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut file = match File::options().read(true).write(true).open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(NOTHING),
         Err(error) => return Err(error),
     };
+    // Its last lines are enough: one that a crash has torn, and the whole one before.
+    let all = file.metadata()?.len();
+    let from = all.saturating_sub(2 * AUDIT_LINE_BYTES_MAX as u64);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(all - from).read_to_end(&mut bytes)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole == 0 && from > 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not end with lines of checkpoints"));
+    }
     if whole < bytes.len() {
-        // A crash has torn it: the next begins on a line of its own.
-        File::options().write(true).open(path)?.set_len(whole as u64)?;
+        // The next begins on a line of its own.
+        file.set_len(from + whole as u64)?;
     }
     let last = bytes[..whole].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
     Ok(last.map_or(NOTHING, hash::Hasher::of))

@@ -1,14 +1,14 @@
 //! What the boots before have left: where the trail ends, and what was told and never written.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::fs::File;
+use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::account::{Account, Accounts, Entry, enter};
 use super::disk::{pages, segments, sync_folder};
 use super::hash::from_hex;
-use super::line::{Head, Sealed};
+use super::line::{Head, Next, Sealed, next_line};
 use super::merkle::Frontier;
 use super::page::CounterPage;
 use super::{Hash, State};
@@ -93,7 +93,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Left> {
 
 fn boot_of(segment: &Path) -> Option<u64> {
     let mut line = Vec::new();
-    BufReader::new(File::open(segment).ok()?).read_until(b'\n', &mut line).ok()?;
+    next_line(&mut BufReader::new(File::open(segment).ok()?), &mut line).ok()?;
     Some(Head::read(&line)?.boot)
 }
 
@@ -102,12 +102,13 @@ fn read_segment(path: &Path, is_last: bool, left: &mut Left, boots: &mut BTreeMa
     let mut reader = BufReader::with_capacity(READ_BYTES, File::open(path)?);
     let (mut line, mut whole, mut first) = (Vec::new(), 0_u64, true);
     loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)?;
-        if read == 0 {
-            return Ok(0);
+        let (next, read) = next_line(&mut reader, &mut line)?;
+        match next {
+            Next::End => return Ok(0),
+            Next::Line => {}
+            Next::Torn | Next::TooLong => break,
         }
-        let Some(text) = line.strip_suffix(b"\n") else { break };
+        let text = &line[..];
         let Some((sealed, head)) = Sealed::read(text).filter(Sealed::is_whole).zip(Head::read(text)) else { break };
         if std::mem::take(&mut first)
             && let Some(state) = read_opening(text, sealed.before, &head, left, boots)
@@ -121,21 +122,22 @@ fn read_segment(path: &Path, is_last: bool, left: &mut Left, boots: &mut BTreeMa
         if let Some(entry) = Entry::read(&head, text) {
             enter(boots, entry);
         }
-        whole += read as u64;
+        whole += read;
     }
     if !is_last {
         // That was no crash: it is left as it is, for whoever verifies.
         return Ok(0);
     }
     // Nothing can be said of what stands behind a line that is not whole: all of it goes aside, and is kept.
-    let bytes = fs::read(path)?;
-    let torn = bytes.get(usize::try_from(whole).unwrap_or(usize::MAX)..).unwrap_or_default();
-    fs::write(aside(path), torn)?;
+    let mut file = File::options().read(true).write(true).open(path)?;
+    file.seek(SeekFrom::Start(whole))?;
+    let mut torn = File::create(aside(path))?;
+    let bytes = io::copy(&mut file, &mut torn)?;
+    torn.sync_all()?;
     sync_folder(path)?;
-    let file = File::options().write(true).open(path)?;
     file.set_len(whole)?;
     file.sync_all()?;
-    Ok(torn.len() as u64)
+    Ok(bytes)
 }
 
 /// A name that is not taken yet.

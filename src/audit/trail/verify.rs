@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
-use super::account::{Accounts, Entry, Gap, enter};
+use super::account::{Accounts, Entry, Gap, Missing, enter};
 use super::checkpoint::Checkpoint;
 use super::disk::segments;
 use super::hash::Hasher;
 use super::key::VerifyingKey;
-use super::line::{Head, Sealed};
+use super::line::{Head, Next, Sealed, next_line};
 use super::merkle::Frontier;
 use super::{CHECKPOINTS, Hash, NOTHING};
 
@@ -196,16 +196,17 @@ impl Verifier<'_> {
     /// # Errors
     /// A file cannot be read.
     pub fn verify(&self, dir: &Path, progress: &mut dyn FnMut(Progress)) -> io::Result<Report> {
+        // First: what is written meanwhile is in the trail before a checkpoint speaks of it.
+        let checkpoints = Checkpoints::open(self.against.map_or_else(|| dir.join(CHECKPOINTS), Path::to_path_buf))?;
         let found = segments(dir)?;
         let all = found.iter().map(|(_, path)| fs::metadata(path).map_or(0, |meta| meta.len())).sum();
-        let path = self.against.map_or_else(|| dir.join(CHECKPOINTS), Path::to_path_buf);
         let mut pass = Pass {
             report: Report::default(),
             boots: BTreeMap::new(),
             before: NOTHING,
             seq: 0,
             tree: Frontier::default(),
-            checkpoints: Checkpoints::open(path)?,
+            checkpoints,
         };
         pass.checkpoints.advance(self.key, &mut pass.report)?;
         let mut done = 0;
@@ -217,6 +218,12 @@ impl Verifier<'_> {
         }
         pass.end(self)
     }
+}
+
+/// The first line of a segment, as far as it is needed here.
+#[derive(serde::Deserialize)]
+struct Opening {
+    log: String,
 }
 
 /// The state of one pass.
@@ -240,30 +247,26 @@ impl Pass {
         let mut reader = BufReader::with_capacity(READ_BYTES, File::open(path)?);
         let (mut line, mut offset) = (Vec::new(), 0_u64);
         loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line)?;
-            if read == 0 {
-                return Ok(());
-            }
+            let (next, read) = next_line(&mut reader, &mut line)?;
             let start = offset;
-            offset += read as u64;
+            offset += read;
             if start / PROGRESS_BYTES != offset / PROGRESS_BYTES {
                 progress(offset);
             }
             let file = || path.to_path_buf();
-            let Some(text) = line.strip_suffix(b"\n") else {
-                if last && !verifier.running {
-                    self.report.find(Finding::Torn { file: file(), offset: start, bytes: read as u64 });
-                } else if !last {
-                    self.report.find(Finding::Broken { file: file(), offset: start, after: self.seq });
+            match next {
+                Next::End => return Ok(()),
+                Next::Torn if last && verifier.running => return Ok(()),
+                Next::Torn if last => {
+                    self.report.find(Finding::Torn { file: file(), offset: start, bytes: read });
+                    return Ok(());
                 }
-                return Ok(());
-            };
-            let Some(sealed) = Sealed::read(text).filter(Sealed::is_whole) else {
-                self.report.find(Finding::Broken { file: file(), offset: start, after: self.seq });
-                continue;
-            };
-            let Some(head) = Head::read(text) else {
+                // What was passed over is nothing that could be whole.
+                Next::TooLong => line.clear(),
+                Next::Line | Next::Torn => {}
+            }
+            let whole = Sealed::read(&line).filter(|sealed| next == Next::Line && sealed.is_whole());
+            let Some((sealed, head)) = whole.zip(Head::read(&line)) else {
                 self.report.find(Finding::Broken { file: file(), offset: start, after: self.seq });
                 continue;
             };
@@ -271,7 +274,7 @@ impl Pass {
                 let (found, expected) = (head.seq, self.seq + 1);
                 self.report.find(Finding::Unchained { file: file(), offset: start, found, expected });
             }
-            self.take(verifier, text, &sealed, &head)?;
+            self.take(verifier, &line, &sealed, &head)?;
         }
     }
 
@@ -281,7 +284,7 @@ impl Pass {
         self.tree.push(&sealed.hash);
         self.report.records += 1;
         if self.report.log.is_none() && head.event == "segment" {
-            self.report.log = text_field(text, "log");
+            self.report.log = serde_json::from_slice(text).ok().map(|Opening { log }| log);
         }
         // What this program does not know of a later schema is held by the chain, and is no fact that could be missing.
         if let Some(entry) = Entry::read(head, text) {
@@ -300,7 +303,7 @@ impl Pass {
             self.report.find(Finding::Gap(gap));
         }
         if let Entry::Loss { boot, producer, first, count } = entry {
-            let cause = text_field(text, "reason").unwrap_or_else(|| "killed".into());
+            let cause = Missing::read(text).and_then(|missing| missing.reason).unwrap_or_else(|| "killed".into());
             let losses = &mut self.report.boots.entry(boot).or_default().losses;
             if losses.len() < LOSSES_MAX {
                 losses.push(Marked { producer, first, count, cause, seq });
@@ -353,7 +356,8 @@ impl Pass {
 /// The checkpoints, one after the other.
 struct Checkpoints {
     path: PathBuf,
-    reader: Option<BufReader<File>>,
+    /// As far as it was written when this was opened.
+    reader: Option<Take<BufReader<File>>>,
     /// The next one, and its line.
     next: Option<(Checkpoint, u64)>,
     line: u64,
@@ -363,7 +367,10 @@ struct Checkpoints {
 impl Checkpoints {
     fn open(path: PathBuf) -> io::Result<Self> {
         let reader = match File::open(&path) {
-            Ok(file) => Some(BufReader::new(file)),
+            Ok(file) => {
+                let bytes = file.metadata()?.len();
+                Some(BufReader::new(file).take(bytes))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -375,13 +382,14 @@ impl Checkpoints {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         let mut text = Vec::new();
         loop {
-            text.clear();
-            if reader.read_until(b'\n', &mut text)? == 0 {
-                return Ok(());
+            match next_line(reader, &mut text)?.0 {
+                // A crash may have torn the last one.
+                Next::End | Next::Torn => return Ok(()),
+                Next::TooLong => text.clear(),
+                Next::Line => {}
             }
+            let line = &text[..];
             self.line += 1;
-            // A crash may have torn the last one.
-            let Some(line) = text.strip_suffix(b"\n") else { return Ok(()) };
             let read = Checkpoint::read(line, key);
             let why = match &read {
                 Ok(one) if self.before.is_some_and(|before| before != one.before) => {
@@ -404,15 +412,6 @@ impl Checkpoints {
     }
 }
 
-/// A text of our own behind a key, without escapes.
-fn text_field(line: &[u8], key: &str) -> Option<String> {
-    let pattern = format!(",\"{key}\":\"");
-    let at = line.windows(pattern.len()).position(|window| window == pattern.as_bytes())? + pattern.len();
-    let rest = line.get(at..)?;
-    let end = rest.iter().position(|byte| *byte == b'"')?;
-    std::str::from_utf8(&rest[..end]).ok().map(str::to_owned)
-}
-
 /// Findings that are kept: behind the first hundred nobody looks.
 pub const FINDINGS_MAX: usize = 100;
 /// Losses that are kept of one boot.
@@ -420,3 +419,48 @@ const LOSSES_MAX: usize = 1_000;
 const READ_BYTES: usize = 1024 * 1024;
 /// Between two tellings of how far it is.
 const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::audit::trail::{SigningKey, State};
+    use crate::clock::Now;
+
+    fn checkpoint(seq: u64, before: &Hash, key: &SigningKey) -> (Vec<u8>, Hash) {
+        let mut out = Vec::new();
+        let state = State { seq, ..State::default() };
+        let hash = super::super::checkpoint::write(
+            &mut out,
+            "ab",
+            (1, 1),
+            Now::default(),
+            &state,
+            &BTreeMap::new(),
+            (before, Some(key)),
+        );
+        (out, hash)
+    }
+
+    /// The trail is read to its end after that: a checkpoint of what came still later would show a cut end.
+    #[test]
+    fn checkpoints_that_are_written_during_a_verification_are_not_held_against_the_trail() {
+        let dir = std::env::temp_dir().join(format!("shardcast-checkpoints-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join(CHECKPOINTS);
+        let key = SigningKey::generate().unwrap();
+        let (first, hash) = checkpoint(7, &NOTHING, &key);
+        fs::write(&path, first).unwrap();
+        let mut checkpoints = Checkpoints::open(path.clone()).unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(&checkpoint(9, &hash, &key).0).unwrap();
+
+        let mut report = Report::default();
+        let verifying = key.verifying();
+        checkpoints.advance(Some(&verifying), &mut report).unwrap();
+        assert_eq!(checkpoints.next.take().map(|(one, line)| (one.seq, line)), Some((7, 1)));
+        checkpoints.advance(Some(&verifying), &mut report).unwrap();
+        assert_eq!((checkpoints.next, report.findings), (None, Vec::new()));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -46,22 +46,6 @@ pub(super) fn stream_of(record: &Value) -> Option<String> {
     Some(format!("{}/{}", record["app"].as_str()?, record["stream"].as_str()?))
 }
 
-/// As people may see it: what would move a cursor, begin a line or turn the direction is a `·`.
-pub(super) fn shown(text: &str, most: usize) -> String {
-    let plain = |c: char| if c.is_control() || is_sly(c) { '·' } else { c };
-    let mut shown: String = text.chars().take(most).map(plain).collect();
-    if text.chars().nth(most).is_some() {
-        shown.pop();
-        shown.push('…');
-    }
-    shown
-}
-
-const fn is_sly(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -90,11 +74,5 @@ mod tests {
             it.event = vec!["kick".into()];
             it.principal = Some("adam".into());
         }));
-    }
-
-    #[test]
-    fn nothing_that_is_shown_moves_a_cursor() {
-        assert_eq!(shown("a\u{1b}[2Jb\r\n\u{202e}c", 20), "a·[2Jb···c");
-        assert_eq!(shown("abcdef", 4), "abc…");
     }
 }

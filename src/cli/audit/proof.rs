@@ -1,10 +1,13 @@
 //! `shardcast audit prove` and `check-proof`: that one record is in a trail, without the others.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shardcast::audit::trail::{CHECKPOINTS, Checkpoint, Hash, Sealed, hex, prove as path_to_root, root_of};
+use shardcast::audit::trail::{
+    CHECKPOINTS, Checkpoint, Hash, Next, Sealed, from_hex, hex, next_line, prove as path_to_root, root_of,
+};
 
 use super::super::Failure;
 use super::lines::Lines;
@@ -43,12 +46,8 @@ struct Proof {
 }
 
 pub(super) fn prove(args: &Prove) -> Result<(), Failure> {
-    let checkpoints = fs::read_to_string(args.dir.join(CHECKPOINTS)).map_err(Failure::runtime)?;
-    let covering = checkpoints.lines().rev().find_map(|line| {
-        let checkpoint = Checkpoint::read(line.as_bytes(), None).ok()?;
-        (checkpoint.seq >= args.seq).then_some((line, checkpoint.seq))
-    });
-    let Some((checkpoint, size)) = covering.filter(|_| args.seq > 0) else {
+    let covering = newest_checkpoint(&args.dir.join(CHECKPOINTS)).map_err(Failure::runtime)?;
+    let Some((checkpoint, size)) = covering.filter(|(_, size)| (1..=*size).contains(&args.seq)) else {
         return Err(Failure::runtime(format!("no checkpoint covers record {}", args.seq)));
     };
     let mut lines = Lines::open(&args.dir).map_err(Failure::runtime)?;
@@ -67,9 +66,28 @@ pub(super) fn prove(args: &Prove) -> Result<(), Failure> {
         return Err(Failure::runtime(format!("the trail ends before record {size}: verify it")));
     };
     let path = path.iter().map(|hash| hex(hash)).collect();
-    let proof = Proof { v: 1, record, seq: args.seq, path, checkpoint: checkpoint.into() };
+    let proof = Proof { v: 1, record, seq: args.seq, path, checkpoint };
     println!("{}", serde_json::to_string_pretty(&proof).map_err(Failure::runtime)?);
     Ok(())
+}
+
+/// The newest one that is one, and how many records it covers.
+fn newest_checkpoint(path: &Path) -> io::Result<Option<(String, u64)>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let (mut line, mut newest) = (Vec::new(), None);
+    loop {
+        match next_line(&mut reader, &mut line)?.0 {
+            Next::End | Next::Torn => return Ok(newest),
+            Next::TooLong => {}
+            Next::Line => {
+                if let Ok(checkpoint) = Checkpoint::read(&line, None)
+                    && let Ok(text) = str::from_utf8(&line)
+                {
+                    newest = Some((text.to_owned(), checkpoint.seq));
+                }
+            }
+        }
+    }
 }
 
 pub(super) fn check(args: &Check) -> Result<(), Failure> {
@@ -83,7 +101,7 @@ pub(super) fn check(args: &Check) -> Result<(), Failure> {
         .map_err(|error| wrong(&format!("of its checkpoint, {error}")))?;
     let sealed = Sealed::read(proof.record.as_bytes()).filter(Sealed::is_whole);
     let sealed = sealed.ok_or_else(|| wrong("the record is not what its hash says"))?;
-    let path: Option<Vec<Hash>> = proof.path.iter().map(|digits| unhex(digits)).collect();
+    let path: Option<Vec<Hash>> = proof.path.iter().map(|digits| from_hex(digits.as_bytes())).collect();
     let path = path.ok_or_else(|| wrong("its path is none"))?;
     let root = proof.seq.checked_sub(1).and_then(|index| root_of(&sealed.hash, index, checkpoint.seq, &path));
     if root != Some(checkpoint.root) {
@@ -92,10 +110,4 @@ pub(super) fn check(args: &Check) -> Result<(), Failure> {
     println!("record {} of the trail {} is proved: key {} vouches for it", proof.seq, checkpoint.log, key.id());
     println!("{}", proof.record);
     Ok(())
-}
-
-fn unhex(digits: &str) -> Option<Hash> {
-    let bytes: Option<Vec<u8>> =
-        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect();
-    bytes?.try_into().ok()
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::filter::{Filter, shown, stream_of};
+use super::super::plain::shortened;
+use super::filter::{Filter, stream_of};
 use super::lines::Lines;
 
 #[derive(Debug, clap::Args)]
@@ -76,10 +77,10 @@ pub(super) fn row(record: &Value) -> String {
     why.retain(|part| !part.is_empty());
     format!(
         "{time:<23} {:<18} {:<28} {:<32} {}",
-        shown(text("event"), 18),
-        shown(&stream_of(record).unwrap_or_default(), 28),
-        shown(&who.collect::<Vec<_>>().join(" "), 32),
-        shown(&why.join(", "), 80)
+        shortened(text("event"), 18),
+        shortened(&stream_of(record).unwrap_or_default(), 28),
+        shortened(&who.collect::<Vec<_>>().join(" "), 32),
+        shortened(&why.join(", "), 80)
     )
 }
 

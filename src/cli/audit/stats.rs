@@ -7,7 +7,8 @@ use serde_json::Value;
 use shardcast::audit::trail::segments;
 
 use super::super::Failure;
-use super::filter::{Filter, shown, stream_of};
+use super::super::plain::shortened;
+use super::filter::{Filter, stream_of};
 use super::lines::Lines;
 
 #[derive(Debug, clap::Args)]
@@ -42,13 +43,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let segments = segments(&args.dir).map_err(Failure::runtime)?.len();
     println!("{records} records, {bytes} bytes, in {segments} segments");
-    println!("from {} to {}", shown(&first, 40), shown(&last, 40));
+    println!("from {} to {}", shortened(&first, 40), shortened(&last, 40));
     for (title, counts) in [("EVENT", &events), ("STREAM", &streams)] {
         let mut counts: Vec<_> = counts.iter().collect();
         counts.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
         println!("\n{title:<40} RECORDS");
         for (name, count) in counts.into_iter().take(ROWS_MAX) {
-            println!("{:<40} {count}", shown(name, 40));
+            println!("{:<40} {count}", shortened(name, 40));
         }
     }
     Ok(())

@@ -5,9 +5,9 @@
 //! ```text
 //! {"v":1,"get":"stats"}                        {"v":1,"stats":{…}}, see `model.rs`
 //! {"v":1,"kick":{"stream":"live/demo"}}        {"v":1,"kicked":true}; false if nobody published it
-//! {"v":1,"switch":{"stream":"live/demo"}}      {"v":1,"switched":"17"}: the connection of the backup that leads from its
-//!                                              next keyframe on; `"to":"17"` beside "stream" asks for that one
-//! anything else                                {"v":1,"error":"a sentence"}
+//! {"v":1,"switch":{"stream":"live/demo"}}      {"v":1,"switched":"17"}: the connection of the backup that leads from
+//! its next keyframe on; `"to":"17"` beside "stream" asks for that one anything else
+//! {"v":1,"error":"a sentence"}
 //! ```
 //!
 //! `v` is the version of the protocol: fields are added without changing it. Rates and times are those since the same

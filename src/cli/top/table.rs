@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::cli::control::model::{Shard, Stats, Stream, Times};
+use crate::cli::plain::plain;
 
 /// What streams are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -78,12 +79,11 @@ impl View {
 
 fn summary(stats: &Stats) -> [String; 2] {
     let audit = &stats.audit;
-    let error =
-        audit.last_error.as_ref().map_or_else(String::new, |error| format!(" (the last: {})", printable(error)));
+    let error = audit.last_error.as_ref().map_or_else(String::new, |error| format!(" (the last: {})", plain(error)));
     [
         format!(
             "shardcast {}  up {}  {} streams  {} viewers  {} connections  in {}b/s  out {}b/s  over {:.1} s",
-            printable(&stats.version),
+            plain(&stats.version),
             time(stats.uptime_s),
             stats.streams.len(),
             stats.viewers,
@@ -157,8 +157,8 @@ fn stream_cells(stream: &Stream) -> [String; 12] {
     let from = publisher.peer.as_ref().or(publisher.principal.as_ref());
     let from = from.map_or_else(|| publisher.protocol.clone(), |from| format!("{} {from}", publisher.protocol));
     [
-        printable(&stream.stream),
-        printable(&from),
+        plain(&stream.stream),
+        plain(&from),
         stream.home.to_string(),
         time(stream.uptime_s),
         stream.viewers.to_string(),
@@ -232,11 +232,6 @@ const fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// What a terminal might take for more than text is shown as a dot.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,7 +292,7 @@ mod tests {
         let shown = View::new(Sort::Name).plain(&stats());
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("shardcast 1.2.3  up 1h02m  3 streams  1005 viewers"), "{shown}");
-        assert_eq!(lines[1], "audit: 9 attempted, 8 written, 1 lost, 2 sink errors (the last: disk full.[2J)");
+        assert_eq!(lines[1], "audit: 9 attempted, 8 written, 1 lost, 2 sink errors (the last: disk full·[2J)");
         let cells = |line: &str| {
             line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect::<Vec<_>>()
         };

@@ -182,9 +182,8 @@ pub(super) fn whole_until<S>(connection: &Connection<S>, next: u64) -> u64 {
 }
 
 /// After a send that took `sent` bytes of the frames in `range`, save for those that the subscriber is spared: which
-/// frame is due next, how many are through, and their payload bytes. The rest of a frame that is through in part is kept
-/// by the connection: bytes of two
-/// messages never mix.
+/// frame is due next, how many are through, and their payload bytes. The rest of a frame that is through in part is
+/// kept by the connection: bytes of two messages never mix.
 pub(super) fn account<S>(
     connection: &mut Connection<S>,
     place: usize,

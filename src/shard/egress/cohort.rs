@@ -103,8 +103,8 @@ impl<E: Env> Outlets<'_, E> {
         true
     }
 
-    /// Sends it to one after another until `budget` sends are made; how many took all of it, and how many were visited. Apart
-    /// from what surrounds it, and from itself with timed frames, so that the loop has all registers.
+    /// Sends it to one after another until `budget` sends are made; how many took all of it, and how many were visited.
+    /// Apart from what surrounds it, and from itself with timed frames, so that the loop has all registers.
     #[inline(never)]
     fn offer<const TIMED: bool>(
         &mut self,

@@ -1,9 +1,9 @@
 //! StreamLog → packetizer → one `sendmsg` per connection.
 //!
-//! First those who are behind, each within a budget (`catch_up.rs`, `past.rs`); then, for each stream with new frames, the cohort
-//! at the live edge of each group: one gathered array serves all of them (`cohort.rs`). Sinks, the host's rings and
-//! other shards are handed frames as they are (`hand_over.rs`). A subscriber that can't take more keeps its place in
-//! the log and nothing else; it is served again when its socket or ring has room.
+//! First those who are behind, each within a budget (`catch_up.rs`, `past.rs`); then, for each stream with new frames,
+//! the cohort at the live edge of each group: one gathered array serves all of them (`cohort.rs`). Sinks, the host's
+//! rings and other shards are handed frames as they are (`hand_over.rs`). A subscriber that can't take more keeps its
+//! place in the log and nothing else; it is served again when its socket or ring has room.
 
 mod catch_up;
 mod cohort;
