@@ -10,103 +10,101 @@ use crate::clock::Now;
 use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
 use crate::reason::Reason;
 
-/// What kind of thing happened. The number is stable; new kinds are added at the end.
+/// What a kind of fact is worth: each class has a way of its own into the trail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[repr(u16)]
-pub enum FactKind {
-    /// The router runs.
-    RouterStart = 1,
-    /// The router is stopping.
-    RouterStop = 2,
-    /// A connection was accepted.
-    ConnectionOpen = 10,
-    /// A connection is gone; bytes and duration are its totals.
-    ConnectionClose = 11,
-    /// A connection was refused before it had a session.
-    ConnectionRefuse = 12,
-    /// A publisher is live.
-    PublishStart = 20,
-    /// A publisher ended; bytes and duration are its totals.
-    PublishEnd = 21,
-    /// A publisher was refused.
-    PublishRefuse = 22,
-    /// A publisher lost its name to another.
-    Takeover = 23,
-    /// A stream went on with another publisher, its players untouched; a reason says why that was one who stood by.
-    Switch = 24,
-    /// A publisher was taken in behind the one that leads; its end or its switch follows.
-    Standby = 25,
-    /// A publisher that stood by is gone.
-    StandbyEnd = 26,
-    /// A publisher sends nothing; told once for each silence.
-    Stall = 27,
-    /// A player or subscriber started.
-    PlayStart = 30,
-    /// A player or subscriber ended; bytes and duration are its totals.
-    PlayEnd = 31,
-    /// A player or subscriber was refused.
-    PlayRefuse = 32,
-    /// A subscriber skipped frames because it was too far behind; `count` is how many.
-    Skip = 33,
-    /// A subscriber was removed for being behind for too long.
-    Evict = 34,
-    /// Somebody ended a session by command.
-    Kick = 40,
-    /// A silent publisher was removed.
-    Reap = 41,
-    /// A rate limit closed or refused something.
-    RateLimit = 42,
-    /// The GOP cache of a stream exceeded a bound and waits for the next keyframe.
-    GopDrop = 43,
-    /// A publisher's clock jumped, was set back or ran away, and the timeline went on; `count` is how often, since
-    /// it was told last.
-    TimestampJump = 44,
-    /// Memory is near its cap, and what was held is let go; `bytes` is what was held, `count` how many caches, viewers
-    /// and connections it cost since this was told last.
-    MemoryPressure = 45,
-    /// A shard panicked and was restarted; `count` is how many connections were lost.
-    ShardPanic = 50,
-    /// A shard does not finish its turn.
-    ShardStall = 51,
-    /// Configuration was replaced, or a replacement was refused.
-    Configuration = 60,
+pub enum Class {
+    /// Who was let in, sent away, replaced or let go, and by which rules.
+    Decision,
+    /// How it went meanwhile. However much of it there is, it takes no room from decisions.
+    Telemetry,
 }
 
-impl FactKind {
-    /// The stable name in records.
+impl Class {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Decision, Self::Telemetry];
+
+    /// The stable word.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::RouterStart => "router_start",
-            Self::RouterStop => "router_stop",
-            Self::ConnectionOpen => "connection_open",
-            Self::ConnectionClose => "connection_close",
-            Self::ConnectionRefuse => "connection_refuse",
-            Self::PublishStart => "publish_start",
-            Self::PublishEnd => "publish_end",
-            Self::PublishRefuse => "publish_refuse",
-            Self::Takeover => "takeover",
-            Self::Switch => "switch",
-            Self::Standby => "standby",
-            Self::StandbyEnd => "standby_end",
-            Self::Stall => "stall",
-            Self::PlayStart => "play_start",
-            Self::PlayEnd => "play_end",
-            Self::PlayRefuse => "play_refuse",
-            Self::Skip => "skip",
-            Self::Evict => "evict",
-            Self::Kick => "kick",
-            Self::Reap => "reap",
-            Self::RateLimit => "rate_limit",
-            Self::GopDrop => "gop_drop",
-            Self::TimestampJump => "timestamp_jump",
-            Self::MemoryPressure => "memory_pressure",
-            Self::ShardPanic => "shard_panic",
-            Self::ShardStall => "shard_stall",
-            Self::Configuration => "configuration",
+            Self::Decision => "decision",
+            Self::Telemetry => "telemetry",
         }
     }
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $code:literal, $name:literal, $class:ident, $sentence:literal;)*) => {
+        /// What kind of thing happened. The number is stable; new kinds have new numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum FactKind {
+            $(#[doc = $sentence] $kind = $code,)*
+        }
+
+        impl FactKind {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// The stable name in records.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            /// What it is worth.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self {
+                    $(Self::$kind => Class::$class,)*
+                }
+            }
+
+            /// What it says, for people.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $sentence,)*
+                }
+            }
+        }
+    };
+}
+
+// Code, name, class, and a sentence.
+kinds! {
+    RouterStart = 1, "router_start", Decision, "The router runs.";
+    RouterStop = 2, "router_stop", Decision, "The router is stopping.";
+    ConnectionOpen = 10, "connection_open", Telemetry, "A connection was accepted.";
+    ConnectionClose = 11, "connection_close", Telemetry, "A connection is gone; bytes and duration are its totals.";
+    ConnectionRefuse = 12, "connection_refuse", Telemetry, "Connections were refused before they had a session; the count is how many.";
+    PublishStart = 20, "publish_start", Decision, "A publisher is live.";
+    PublishEnd = 21, "publish_end", Decision, "A publisher ended; bytes and duration are its totals.";
+    PublishRefuse = 22, "publish_refuse", Decision, "A publisher was refused; a count is how often that came again within a second.";
+    Takeover = 23, "takeover", Decision, "A publisher lost its name to another.";
+    Switch = 24, "switch", Decision, "A stream went on with another publisher, its players untouched; a reason says why that was one who stood by.";
+    Standby = 25, "standby", Decision, "A publisher was taken in behind the one that leads; its end or its switch follows.";
+    StandbyEnd = 26, "standby_end", Decision, "A publisher that stood by is gone.";
+    Stall = 27, "stall", Telemetry, "A publisher sends nothing; told once for each silence.";
+    PublishAllow = 28, "publish_allow", Decision, "Somebody may publish, and does so as soon as this is on disk: see durable = \"before-effect\".";
+    PlayStart = 30, "play_start", Decision, "A player or subscriber started.";
+    PlayEnd = 31, "play_end", Decision, "A player or subscriber ended; bytes and duration are its totals.";
+    PlayRefuse = 32, "play_refuse", Decision, "A player or subscriber was refused; a count is how often that came again within a second.";
+    Skip = 33, "skip", Telemetry, "A subscriber skipped frames because it was too far behind; the count is how many.";
+    Evict = 34, "evict", Decision, "A subscriber was removed for being behind for too long.";
+    PlayAllow = 35, "play_allow", Decision, "Somebody may play, and does so as soon as this is on disk: see durable = \"before-effect\".";
+    Kick = 40, "kick", Decision, "Somebody ended a session by command.";
+    Reap = 41, "reap", Decision, "A silent publisher was removed.";
+    RateLimit = 42, "rate_limit", Telemetry, "A rate limit closed or refused something.";
+    GopDrop = 43, "gop_drop", Telemetry, "The GOP cache of a stream exceeded a bound and waits for the next keyframe.";
+    TimestampJump = 44, "timestamp_jump", Telemetry, "A publisher's clock jumped, was set back or ran away, and the timeline went on; the count is how often, since it was told last.";
+    MemoryPressure = 45, "memory_pressure", Telemetry, "Memory is near its cap, and what was held is let go; bytes are what was held, the count how many caches, viewers and connections it cost since this was told last.";
+    ShardPanic = 50, "shard_panic", Decision, "A shard panicked and was restarted; the count is how many connections were lost.";
+    ShardStall = 51, "shard_stall", Telemetry, "A shard does not finish its turn.";
+    Configuration = 60, "configuration", Decision, "Configuration was replaced, or a replacement was refused.";
 }
 
 /// Who is behind a session.

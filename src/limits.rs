@@ -108,6 +108,8 @@ pub const PROCESS_BYTES: usize = 16 * 1024 * 1024;
 pub const SHARD_ROOM_MIN: usize = 8 * 1024 * 1024;
 /// Bytes of one line of an audit trail or of its checkpoints: a longer one is none of ours, and is passed over.
 pub const AUDIT_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Sources whose refusals of the running second a shard sums up for the trail; those of all others are one sum.
+pub const REFUSED_SOURCES_MAX: usize = 1024;
 /// Addresses whose connections of the running second a shard counts; what comes from others then counts for all alone.
 pub const ADDRESSES_MAX: usize = 16 * 1024;
 /// Buffers that are looked at once per second, whether anybody still holds a part of them.
@@ -190,8 +192,12 @@ pub struct Limits {
     pub host_subscribers: usize,
     /// Events that wait for one receiver.
     pub events: usize,
-    /// Audit records that wait for the writer.
+    /// Facts of telemetry that wait for the audit writer.
     pub audit_records: usize,
+    /// Decisions that wait for it.
+    pub audit_decisions: usize,
+    /// How long somebody waits until it is on record that it may publish or play; then it is refused.
+    pub audit_deadline: Duration,
     /// A shard that does not finish its turn for so long is reported as hanging.
     pub shard_stall: Duration,
 }
@@ -230,6 +236,8 @@ impl Default for Limits {
             host_subscribers: 16_384,
             events: 1024,
             audit_records: 8192,
+            audit_decisions: 4096,
+            audit_deadline: Duration::from_secs(1),
             shard_stall: Duration::from_secs(5),
         }
     }
@@ -262,7 +270,7 @@ impl Limits {
         // A ring's slot is a cache line; a command, a record and an event are boxes or facts.
         let rings = shards * shards.saturating_sub(1) * PEER_RING_SLOTS * SLOT_BYTES;
         let commands = shards * COMMANDS_MAX * SLOT_BYTES;
-        let facts = (self.audit_records + self.events) * FACT_BYTES;
+        let facts = (self.audit_records + self.audit_decisions + self.events) * FACT_BYTES;
         (PROCESS_BYTES + shards * SHARD_BYTES + rings + commands + facts) as u64
     }
 }

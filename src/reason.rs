@@ -89,6 +89,8 @@ pub enum Reason {
     Kicked,
     /// The router is stopping.
     Shutdown,
+    /// What must be on record could not be recorded.
+    AuditUnavailable,
     /// The shard that served it failed.
     ShardLost,
     /// The session failed with a panic: our fault.
@@ -120,7 +122,7 @@ impl Reason {
             | Self::AuthTimeout
             | Self::TokenExpired => Blame::Caller,
             Self::TakenOver | Self::Switched | Self::Kicked | Self::Shutdown => Blame::Operator,
-            Self::ShardLost | Self::Panic => Blame::Router,
+            Self::AuditUnavailable | Self::ShardLost | Self::Panic => Blame::Router,
         }
     }
 
@@ -150,6 +152,7 @@ impl Reason {
             Self::Returned => "returned",
             Self::Denied => "denied",
             Self::AuthTimeout => "auth_timeout",
+            Self::AuditUnavailable => "audit_unavailable",
             Self::TokenExpired => "token_expired",
             Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
@@ -200,6 +203,7 @@ impl fmt::Display for Reason {
             Self::TokenExpired => f.write_str("access denied: the token has expired"),
             Self::Kicked => f.write_str("closed by the operator"),
             Self::Shutdown => f.write_str("the server is stopping"),
+            Self::AuditUnavailable => f.write_str("this could not be put on record, as it must be first"),
             Self::ShardLost => f.write_str("the shard that served this stream failed and was restarted"),
             Self::Panic => f.write_str("an internal error in this session; nothing else is affected"),
         }

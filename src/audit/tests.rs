@@ -9,11 +9,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use proptest::prelude::*;
 
-use super::pipeline::{Envelope, Shared};
+use super::pipeline::{Senders, Shared, channels};
 use super::writer::{Round, Writer};
 use super::*;
 use crate::clock::{Clock, Instant, Now};
-use crate::fact::{Fact, FactKind};
+use crate::fact::{Class, Fact, FactKind};
 use crate::id::ShardId;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -73,6 +73,8 @@ fn gated() -> (Gated, Receiver<()>, Sender<()>, MemorySink) {
 struct Moody {
     refusals: Arc<AtomicU64>,
     flushes: Arc<AtomicU64>,
+    /// Flushes that fail.
+    broken_flushes: Arc<AtomicU64>,
     inner: MemorySink,
 }
 
@@ -86,34 +88,42 @@ impl AuditSink for Moody {
 
     fn flush(&mut self) -> Result<(), AuditError> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        let broken = self.broken_flushes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if broken.is_ok() { Err(AuditError::Sink("the disk is gone".into())) } else { Ok(()) }
     }
 }
 
 /// A writer without a thread.
 struct ByHand {
     shared: Arc<Shared>,
-    sender: Sender<Envelope>,
+    senders: Senders,
     writer: Writer,
     refusals: Arc<AtomicU64>,
     flushes: Arc<AtomicU64>,
+    broken_flushes: Arc<AtomicU64>,
     memory: MemorySink,
 }
 
 impl ByHand {
     fn new(capacity: usize, mut others: Vec<Box<dyn AuditSink>>) -> Self {
-        let (sender, receiver) = bounded(capacity);
+        let (senders, receivers) = channels(capacity.into());
         let shared = Arc::new(Shared::default());
         let (refusals, flushes, memory) = (Arc::default(), Arc::default(), MemorySink::new(1_000_000));
-        let moody = Moody { refusals: Arc::clone(&refusals), flushes: Arc::clone(&flushes), inner: memory.clone() };
+        let broken_flushes = Arc::default();
+        let moody = Moody {
+            refusals: Arc::clone(&refusals),
+            flushes: Arc::clone(&flushes),
+            broken_flushes: Arc::clone(&broken_flushes),
+            inner: memory.clone(),
+        };
         others.push(Box::new(moody));
-        let mut writer = Writer::new(Arc::clone(&shared), receiver, others);
+        let mut writer = Writer::new(Arc::clone(&shared), receivers, others);
         writer.wait = |_| ();
-        Self { shared, sender, writer, refusals, flushes, memory }
+        Self { shared, senders, writer, refusals, flushes, broken_flushes, memory }
     }
 
     fn producer(&self, id: u16) -> AuditProducer {
-        self.shared.producer(id, self.sender.clone())
+        self.shared.producer(id, self.senders.clone(), None)
     }
 }
 
@@ -180,7 +190,7 @@ fn a_gap_in_the_middle_is_marked_before_what_follows_it() {
     producer.emit(fact());
     other.emit(fact());
     producer.emit(fact()); // lost
-    let lane = Arc::clone(&trail.shared.lanes.lock()[1]);
+    let lane = trail.shared.lanes.lock().iter().find(|lane| lane.id == 7).map(Arc::clone).unwrap();
     // As if it had not come back from `try_send` yet: the tail cannot be judged.
     lane.settled.store(1, Ordering::SeqCst);
     let _ = trail.writer.round(at(0));
@@ -189,6 +199,70 @@ fn a_gap_in_the_middle_is_marked_before_what_follows_it() {
 
     let told: Vec<_> = trail.memory.records().iter().map(|r| (r.producer, r.producer_seq, loss_of(r))).collect();
     assert_eq!(told, [(7, 1, None), (1, 1, None), (7, 2, Some((2, 2))), (7, 3, None)]);
+}
+
+#[test]
+fn a_flood_of_telemetry_takes_no_room_from_decisions() {
+    let mut trail = ByHand::new(4, Vec::new());
+    let mut producer = trail.producer(0);
+    let skip = || Fact::new(FactKind::Skip, at(1), ShardId(0));
+    (0..100).for_each(|_| producer.emit(skip()));
+    (0..4).for_each(|_| producer.emit(fact()));
+    let _ = trail.writer.round(at(2));
+    let told = walk(&trail.memory.records());
+    assert_eq!((told[&0], told[&TELEMETRY]), ((4, 0), (4, 96)));
+    assert!(producer.fails(Class::Telemetry) && producer.has_lost(Class::Telemetry));
+    assert!(!producer.fails(Class::Decision) && !producer.has_lost(Class::Decision));
+
+    producer.emit(fact());
+    let _ = trail.writer.round(at(3));
+    assert!(!producer.fails(Class::Telemetry) && producer.has_lost(Class::Telemetry), "it is over, and was");
+}
+
+#[test]
+fn both_classes_stand_in_the_order_of_their_times() {
+    let mut trail = ByHand::new(8, Vec::new());
+    let mut producer = trail.producer(0);
+    let kinds = [FactKind::ConnectionOpen, FactKind::PlayStart, FactKind::Skip, FactKind::PlayEnd];
+    for (kind, ms) in kinds.into_iter().zip(1..) {
+        producer.emit(Fact::new(kind, at(ms), ShardId(0)));
+    }
+    let _ = trail.writer.round(at(9));
+    let records = trail.memory.records();
+    let told = records.iter().map(|record| match &record.entry {
+        Entry::Fact(fact) => fact.kind,
+        Entry::Loss(loss) => panic!("{loss:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), kinds);
+}
+
+#[test]
+fn a_decision_that_somebody_waits_for_is_flushed_at_once_and_what_is_in_doubt_is_no_durable() {
+    let mut trail = ByHand::new(8, Vec::new());
+    let mut producer = trail.producer(0);
+    let first = producer.emit_now(fact()).unwrap();
+    assert_eq!(producer.durable(first), None);
+    let _ = trail.writer.round(at(1));
+    assert_eq!((producer.durable(first), trail.flushes.load(Ordering::SeqCst)), (Some(true), 1));
+
+    // The next is taken, and its flush fails; one more comes, and is flushed well.
+    trail.broken_flushes.store(1, Ordering::SeqCst);
+    let doubted = producer.emit_now(fact()).unwrap();
+    let _ = trail.writer.round(at(2));
+    assert!(producer.fails(Class::Decision));
+    let second = producer.emit_now(fact()).unwrap();
+    let _ = trail.writer.round(at(3));
+    assert_eq!((producer.durable(doubted), producer.durable(second)), (Some(false), Some(true)));
+    let _ = trail.writer.round(at(4));
+    assert!(!producer.fails(Class::Decision));
+}
+
+#[test]
+fn a_decision_that_finds_no_room_is_not_waited_for() {
+    let trail = ByHand::new(1, Vec::new());
+    let mut producer = trail.producer(0);
+    assert_eq!(producer.emit_now(fact()), Some(1));
+    assert_eq!(producer.emit_now(fact()), None);
 }
 
 #[test]

@@ -9,16 +9,17 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
-use super::pipeline::{Envelope, Lane, Shared};
+use super::pipeline::{Envelope, Lane, Receivers, Shared};
 use super::record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};
 use crate::clock::{Clock, Instant, Now};
+use crate::fact::Class;
 
 /// Everything the writer thread owns; a test drives it round by round.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    receiver: Receiver<Envelope>,
+    receivers: Receivers,
+    /// Of each class the one that comes next, so that both stand in the trail in the order of their times.
+    next: [Option<Envelope>; 2],
     lanes: Vec<LaneView>,
     sinks: Vec<Slot>,
     /// The number of the next record.
@@ -30,6 +31,8 @@ pub(super) struct Writer {
     retell_at: Instant,
     /// Since when something is written and not flushed.
     dirty_since: Option<Instant>,
+    /// The last flush failed.
+    unflushed: bool,
     /// When sinks are told again that time passes.
     tick_at: Instant,
     /// Waits between two offers to a failing sink; a test does not wait.
@@ -37,10 +40,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, receiver: Receiver<Envelope>, sinks: Vec<Box<dyn AuditSink>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, receivers: Receivers, sinks: Vec<Box<dyn AuditSink>>) -> Self {
+        shared.kept.store(!sinks.is_empty(), Ordering::Relaxed);
         Self {
             shared,
-            receiver,
+            receivers,
+            next: [None, None],
             lanes: Vec::new(),
             sinks: sinks.into_iter().map(|sink| Slot { sink, state: SinkState::Taking }).collect(),
             seq: 1,
@@ -48,6 +53,7 @@ impl Writer {
             untold: Vec::new(),
             retell_at: Instant::ZERO,
             dirty_since: None,
+            unflushed: false,
             tick_at: Instant::ZERO,
             // Parked and not asleep: whoever stops the pipeline need not wait for it.
             wait: thread::park_timeout,
@@ -86,9 +92,16 @@ impl Writer {
         for view in &mut self.lanes {
             view.horizon = view.lane.settled.load(Ordering::Acquire);
         }
+        let lost = self.shared.lost.load(Ordering::Acquire);
+        let urgent = self.shared.urgent.swap(false, Ordering::AcqRel);
         let round = self.drain(now, Ending::No);
-        if self.dirty_since.is_some_and(|since| now.mono.since(since) >= FLUSH_EVERY) {
-            self.flush();
+        if self.dirty_since.is_some_and(|since| urgent || now.mono.since(since) >= FLUSH_EVERY) {
+            self.flush(now.mono);
+        }
+        if lost == self.shared.lost.load(Ordering::Acquire) && round != Round::Refused && !self.unflushed {
+            for fails in &self.shared.fails {
+                fails.store(false, Ordering::Relaxed);
+            }
         }
         round
     }
@@ -101,7 +114,7 @@ impl Writer {
         }
         self.drain(now, Ending::Yes);
         if !self.shared.abandoned.load(Ordering::Acquire) {
-            self.flush();
+            self.flush(now.mono);
             for slot in &mut self.sinks {
                 slot.call(&self.shared, |sink| sink.close(now, &mut || self.shared.attempted()));
             }
@@ -111,15 +124,14 @@ impl Writer {
     fn drain(&mut self, now: Now, ending: Ending) -> Round {
         // Read after the horizons: with so many messages taken, all that was sent below a horizon has been seen,
         // and what has not is lost.
-        let sent = self.receiver.len();
-        let mut taken = 0;
+        let mut left = [0, 1].map(|class| self.receivers[class].len() + usize::from(self.next[class].is_some()));
+        let sent = left;
         loop {
-            while taken < sent && self.batch.len() < BATCH_RECORDS_MAX {
-                let Ok(envelope) = self.receiver.try_recv() else { break };
+            while self.batch.len() < BATCH_RECORDS_MAX {
+                let Some(envelope) = self.first_of(&mut left) else { break };
                 self.take(envelope, now);
-                taken += 1;
             }
-            let drained = taken >= sent;
+            let drained = left == [0, 0];
             if drained {
                 self.mark_tails(now);
                 if ending == Ending::Yes || now.mono >= self.retell_at {
@@ -132,9 +144,28 @@ impl Writer {
                 return Round::Refused;
             }
             if drained {
-                return if taken > 0 { Round::Busy } else { Round::Idle };
+                return if sent == [0, 0] { Round::Idle } else { Round::Busy };
             }
         }
+    }
+
+    /// The earlier one of what comes next, of so many of each class.
+    fn first_of(&mut self, left: &mut [usize; 2]) -> Option<Envelope> {
+        for class in [0, 1] {
+            if left[class] > 0 && self.next[class].is_none() {
+                self.next[class] = self.receivers[class].try_recv().ok();
+                if self.next[class].is_none() {
+                    left[class] = 0;
+                }
+            }
+        }
+        let time = |class: usize| {
+            let next = self.next[class].as_ref().filter(|_| left[class] > 0);
+            next.map(|envelope| (envelope.fact.now.mono, class))
+        };
+        let (_, class) = [time(0), time(1)].into_iter().flatten().min()?;
+        left[class] -= 1;
+        self.next[class].take()
     }
 
     fn take(&mut self, envelope: Envelope, now: Now) {
@@ -142,10 +173,11 @@ impl Writer {
             self.see_new_lanes();
         }
         let view = &mut self.lanes[envelope.lane];
-        let (id, base, missing) = (view.lane.id, view.lane.base, view.next..envelope.number);
+        let (id, class, base) = (view.lane.id, view.lane.class, view.lane.base);
+        let missing = view.next..envelope.number;
         view.next = envelope.number + 1;
         if !missing.is_empty() {
-            self.mark(id, base + missing.start, base + envelope.number - 1, now);
+            self.mark((id, class), base + missing.start, base + envelope.number - 1, now);
         }
         self.push(id, base + envelope.number, Entry::Fact(envelope.fact));
     }
@@ -155,19 +187,28 @@ impl Writer {
         for index in 0..self.lanes.len() {
             let view = &mut self.lanes[index];
             if view.next <= view.horizon {
-                let (id, first, last) = (view.lane.id, view.lane.base + view.next, view.lane.base + view.horizon);
+                let lane = (view.lane.id, view.lane.class);
+                let (first, last) = (view.lane.base + view.next, view.lane.base + view.horizon);
                 view.next = view.horizon + 1;
-                self.mark(id, first, last, now);
+                self.mark(lane, first, last, now);
             }
         }
     }
 
-    fn mark(&mut self, producer: u16, first: u64, last: u64, now: Now) {
+    fn mark(&mut self, (producer, class): (u16, Class), first: u64, last: u64, now: Now) {
         let count = last - first + 1;
         self.shared.lost.fetch_add(count, Ordering::AcqRel);
+        self.shared.lose(class);
         let cause = LossCause::ChannelFull;
         let loss = Loss { producer, first, last, count, cause, first_seen: now, last_seen: now };
         self.push(producer, first, Entry::Loss(loss));
+    }
+
+    /// Facts of neither class come to where they are to be.
+    fn fail(&self) {
+        for fails in &self.shared.fails {
+            fails.store(true, Ordering::Relaxed);
+        }
     }
 
     fn push(&mut self, producer: u16, producer_seq: u64, entry: Entry) {
@@ -213,6 +254,12 @@ impl Writer {
             self.dirty_since.get_or_insert(now.mono);
         } else {
             self.shared.lost.fetch_add(facts, Ordering::AcqRel);
+            self.fail();
+            for record in &self.batch {
+                if let Entry::Fact(fact) = &record.entry {
+                    self.shared.lose(fact.kind.class());
+                }
+            }
             self.retell_at = now.mono + PAUSE_REFUSED;
             self.remember_untold(now);
         }
@@ -249,10 +296,26 @@ impl Writer {
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
         self.dirty_since = None;
+        let mut durable = true;
         for slot in &mut self.sinks {
-            slot.flush(&self.shared);
+            durable &= slot.flush(&self.shared);
+        }
+        self.unflushed = !durable;
+        if durable {
+            // All that was taken was offered before.
+            for view in &self.lanes {
+                view.lane.durable.store(view.next - 1, Ordering::Release);
+            }
+        } else {
+            self.fail();
+            // Whether what was taken is on disk is not known, and will not be.
+            for view in &self.lanes {
+                view.lane.doubted.store(view.next - 1, Ordering::Release);
+            }
+            // Is it better now?
+            self.dirty_since = Some(now + PAUSE_REFUSED);
         }
     }
 
@@ -339,22 +402,24 @@ impl Slot {
         false
     }
 
-    fn flush(&mut self, shared: &Shared) {
-        self.call(shared, |sink| sink.flush());
+    /// Whether what it took is durable.
+    fn flush(&mut self, shared: &Shared) -> bool {
+        self.call(shared, |sink| sink.flush())
     }
 
-    fn call(&mut self, shared: &Shared, call: impl FnOnce(&mut dyn AuditSink) -> Result<(), AuditError>) {
+    fn call(&mut self, shared: &Shared, call: impl FnOnce(&mut dyn AuditSink) -> Result<(), AuditError>) -> bool {
         if self.state == SinkState::Dead {
-            return;
+            return false;
         }
         match catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink))) {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => shared.tell(error),
             Err(_) => {
                 self.state = SinkState::Dead;
                 shared.tell(AuditError::Panicked);
             }
         }
+        false
     }
 }
 

@@ -18,6 +18,8 @@ impl Reload {
         for (name, changed) in [
             ("[limits]", running.limits != read.limits),
             ("router.sample_every", running.sample_every != read.sample_every),
+            ("audit.on_decision_loss", running.on_loss.decisions != read.on_loss.decisions),
+            ("audit.on_telemetry_loss", running.on_loss.telemetry != read.on_loss.telemetry),
             ("[[app]]", running.apps != read.apps),
             // Secrets cannot be compared, and files may hold others: whatever guards is replaced.
             (AUTH, running.access.is_guarded() || read.access.is_guarded()),
@@ -39,6 +41,7 @@ impl Reload {
             // The channel and the receivers are made at the start.
             ("limits.events", running.limits.events != read.limits.events),
             ("limits.audit_records", running.limits.audit_records != read.limits.audit_records),
+            ("limits.audit_decisions", running.limits.audit_decisions != read.limits.audit_decisions),
         ] {
             if changed {
                 reload.needs_restart.push(name);

@@ -169,7 +169,7 @@ impl Server {
     fn start(config: &ServerConfig) -> Result<Self, Failure> {
         HeapKeeper::prepare();
         let mut builder = Router::builder().idle(idle(config.idle)).limits(config.limits.clone());
-        builder = builder.sample_every(config.sample_every);
+        builder = builder.sample_every(config.sample_every).on_loss(config.on_loss);
         if let Some(shards) = config.shards {
             builder = builder.shards(shards);
         }
@@ -213,7 +213,12 @@ impl Server {
             self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
         }
         let apps = config.apps.iter().cloned().map(Arc::new).collect();
-        self.router.configure(Config { limits: config.limits.clone(), apps, sample_every: config.sample_every });
+        self.router.configure(Config {
+            limits: config.limits.clone(),
+            apps,
+            sample_every: config.sample_every,
+            on_loss: config.on_loss,
+        });
     }
 
     fn refused(&self) {

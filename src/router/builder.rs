@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::Router;
 use super::watch::Watch;
-use crate::audit::{AuditPipeline, AuditSink};
+use crate::audit::{AuditPipeline, AuditSink, Capacity};
 use crate::clock::Clock;
 use crate::extension::{AllowAll, Authenticator, HealthCheck, Observer};
 use crate::fact::{Fact, FactKind};
@@ -21,7 +21,9 @@ use crate::limits::{COMMANDS_MAX, Limits, SHARDS_MAX};
 use crate::net::{Network, bind};
 use crate::protocol::Protocol;
 use crate::ring::Doorbell;
-use crate::shard::{Command, Config, EventHub, Gauges, Idle, Parts, Post, Shard, Shared, SystemEnv, mesh};
+use crate::shard::{
+    Command, Config, EventHub, Gauges, Idle, LossPolicy, Parts, Post, Shard, Shared, SystemEnv, mesh,
+};
 use crate::stream::{AppSpec, Directory};
 
 /// Which cores shards are pinned to.
@@ -177,6 +179,13 @@ impl Builder {
         self
     }
 
+    /// What becomes of sessions while facts do not reach the audit trail.
+    #[must_use]
+    pub const fn on_loss(mut self, policy: LossPolicy) -> Self {
+        self.config.on_loss = policy;
+        self
+    }
+
     /// Adds a sink of the audit trail.
     #[must_use]
     pub fn audit(mut self, sink: Box<dyn AuditSink>) -> Self {
@@ -244,7 +253,9 @@ impl Builder {
             shards: posts,
             beats: (0..count).map(|_| crate::shard::Beat::default()).collect(),
         });
-        let audit = AuditPipeline::start(self.audit, self.config.limits.audit_records, clock);
+        let limits = &self.config.limits;
+        let capacity = Capacity { decisions: limits.audit_decisions, telemetry: limits.audit_records };
+        let audit = AuditPipeline::start(self.audit, capacity, clock);
         let watch = {
             let producer = audit.producer(WATCH_PRODUCER);
             Watch::start(Arc::clone(&shared), self.config.limits.shard_stall, clock, producer)?

@@ -178,7 +178,7 @@ impl Router {
         };
         self.ask(&post, Command::Subscribe(Box::new(request)), &answer).inspect_err(|reason| {
             // It was never asked: the seat is counted back here.
-            if *reason == Reason::Limit(Limit::Backlog) {
+            if matches!(reason, Reason::Limit(Limit::Backlog) | Reason::Shutdown) {
                 gauge.fetch_sub(1, Ordering::Relaxed);
             }
         })??;
@@ -443,8 +443,12 @@ impl Router {
 
     /// Sends a command and waits for its answer; a shard that fails or hangs meanwhile is an answer too.
     fn ask<T>(&self, post: &Post, command: Command, answer: &crossbeam_channel::Receiver<T>) -> Result<T, Reason> {
-        post.send(command).map_err(|_| Reason::Limit(Limit::Backlog))?;
-        let patience = self.config.read().limits.auth_deadline + ANSWER_WITHIN;
+        post.send(command).map_err(|_| match self.shared.gauges.draining.load(Ordering::Relaxed) {
+            true => Reason::Shutdown,
+            false => Reason::Limit(Limit::Backlog),
+        })?;
+        let limits = self.config.read().limits.clone();
+        let patience = limits.auth_deadline + limits.audit_deadline + ANSWER_WITHIN;
         answer.recv_timeout(patience).map_err(|_| Reason::ShardLost)
     }
 

@@ -8,7 +8,7 @@ use super::env::Env;
 use super::host::{Feed, HostPublish, Port};
 use super::local::{PublisherRef, Source};
 use super::message::{Command, KickTarget, RunSource};
-use super::sessions::AskedBy;
+use super::sessions::{Asked, AskedBy};
 use super::timers::Due;
 use crate::clock::{Instant, Now};
 use crate::extension::Action;
@@ -36,7 +36,10 @@ impl<E: Env> Shard<E> {
             Command::Publish(request) => self.host_publish(*request, now),
             Command::Subscribe(request) => match (self.may_start(&request.key), &request.credentials) {
                 (Err(reason), _) => self.host_subscribe_answered(*request, Err(reason), now),
-                (Ok(()), None) => self.host_subscribe_answered(*request, Ok(None), now),
+                (Ok(()), None) => {
+                    let key = request.key.clone();
+                    self.settle(Asked { who: AskedBy::HostSubscribe(request), key }, None, now);
+                }
                 (Ok(()), Some(credentials)) => {
                     let (key, credentials) = (request.key.clone(), credentials.clone());
                     self.authorize(AskedBy::HostSubscribe(request), Action::Play, key, credentials, now);
@@ -91,7 +94,10 @@ impl<E: Env> Shard<E> {
     fn host_publish(&mut self, request: HostPublish, now: Now) {
         match (self.may_start(&request.key), &request.credentials) {
             (Err(reason), _) => self.host_publish_answered(request, Err(reason), now),
-            (Ok(()), None) => self.host_publish_answered(request, Ok(None), now),
+            (Ok(()), None) => {
+                let key = request.key.clone();
+                self.settle(Asked { who: AskedBy::HostPublish(Box::new(request)), key }, None, now);
+            }
             (Ok(()), Some(credentials)) => {
                 let (key, credentials) = (request.key.clone(), credentials.clone());
                 self.authorize(AskedBy::HostPublish(Box::new(request)), Action::Publish, key, credentials, now);
@@ -206,7 +212,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Takes nothing new, ends what there is, and leaves what is under way until the deadline.
-    fn drain(&mut self, time: Duration, now: Now) {
+    pub(super) fn drain(&mut self, time: Duration, now: Now) {
         if self.draining.is_some() {
             return;
         }

@@ -24,6 +24,7 @@ mod publish;
 mod routing;
 mod seats;
 mod sessions;
+mod settle;
 mod shared;
 mod shed;
 mod standby;
@@ -49,7 +50,7 @@ pub use mesh::{Link, Mesh, mesh, mesh_with};
 pub use message::{Attach, Command, Control, HostNote, KickTarget, Message, PackedFrame, PeerMessage, RunSource};
 pub use meter::StageHistograms;
 pub use seats::Seats;
-pub use shared::{Beat, Config, EventHub, Events, Gauges, Post, Shared};
+pub use shared::{Beat, Config, EventHub, Events, Gauges, LossPolicy, OnLoss, Post, Shared};
 
 use crate::audit::AuditProducer;
 use crate::clock::{Instant, Now};
@@ -104,6 +105,7 @@ pub struct Shard<E: Env> {
     ports: Slab<Port>,
     /// Requests that wait for an authenticator, by ticket.
     asked: HashMap<u64, Asked>,
+    unsettled: settle::Unsettled,
     timers: Timers,
     arena: Arena,
     memory: Memory,
@@ -146,6 +148,7 @@ pub struct Shard<E: Env> {
     knocks: std::collections::HashMap<IpAddr, u32>,
     /// Connections refused since that was told last, by reason.
     refusals: Vec<(Reason, u64)>,
+    refused: settle::Refused,
     draining: Option<Instant>,
     /// Someone in this turn asked for a failure.
     fail: bool,
@@ -208,6 +211,7 @@ impl<E: Env> Shard<E> {
             hosts: Slab::new(),
             ports: Slab::new(),
             asked: HashMap::new(),
+            unsettled: settle::Unsettled::default(),
             timers: Timers::default(),
             arena: Arena::new(BytesMut::new()),
             memory,
@@ -235,6 +239,7 @@ impl<E: Env> Shard<E> {
             accept_rate: RateWindow::default(),
             knocks: std::collections::HashMap::new(),
             refusals: Vec::new(),
+            refused: settle::Refused::default(),
             draining: None,
             fail: false,
         };
@@ -339,7 +344,7 @@ impl<E: Env> Shard<E> {
             self.shared.gauges.leave(connection.cold.peer.ip());
         }
         self.end_sinks_and_sources();
-        for asked in self.asked.values() {
+        for asked in self.asked.values().chain(self.unsettled.asked()) {
             if matches!(asked.who, AskedBy::HostSubscribe(_)) {
                 self.shared.gauges.host_subscribers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             }
@@ -538,6 +543,7 @@ impl<E: Env> Shard<E> {
                 }
                 Due::Drain => self.drain_due(now),
                 Due::Memory => self.memory_due(),
+                Due::Settle => self.settle_due(now),
                 Due::Second => self.second(now),
             }
         }
@@ -553,6 +559,10 @@ impl<E: Env> Shard<E> {
         self.knocks.clear();
         self.memory.sweep_some();
         self.reap_silent_publishers(now);
+        if self.audit_halts() && self.draining.is_none() {
+            self.shared.gauges.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.drain(self.config.limits.close_deadline, now);
+        }
     }
 
     /// One record for each reason and all who were refused for it, however many: a storm does not fill the trail.
@@ -560,6 +570,10 @@ impl<E: Env> Shard<E> {
         for (reason, count) in std::mem::take(&mut self.refusals) {
             let fact = Fact::new(FactKind::ConnectionRefuse, now, self.id).reason(reason).count(count);
             self.tell(fact);
+        }
+        for again in self.refused.take_again() {
+            // Those who watch were told of each.
+            self.audit.emit(again);
         }
     }
 

@@ -231,6 +231,9 @@ impl<E: Env> Shard<E> {
         if self.memory.refuses() {
             return Err(Reason::Limit(Limit::Memory));
         }
+        if self.audit_stands_against() {
+            return Err(Reason::AuditUnavailable);
+        }
         self.config.app(key.app()).map(|_| ()).ok_or(Reason::UnknownApp)
     }
 
@@ -264,11 +267,10 @@ impl<E: Env> Shard<E> {
     pub(super) fn take_answer(&mut self, ticket: u64, decision: Decision, now: Now) {
         // Answered twice, or after the deadline: the first answer stands.
         let Some(asked) = self.asked.remove(&ticket) else { return };
-        let answer = match decision {
-            Decision::Allow { principal } => Ok(principal),
-            Decision::Deny(reason) => Err(reason),
-        };
-        self.answer_asked(asked, answer, now);
+        match decision {
+            Decision::Allow { principal } => self.settle(asked, principal, now),
+            Decision::Deny(reason) => self.answer_asked(asked, Err(reason), now),
+        }
     }
 
     pub(super) fn auth_due(&mut self, ticket: u64, now: Now) {
@@ -277,7 +279,12 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn answer_asked(&mut self, asked: Asked, answer: Result<Option<std::sync::Arc<str>>, Reason>, now: Now) {
+    pub(super) fn answer_asked(
+        &mut self,
+        asked: Asked,
+        answer: Result<Option<std::sync::Arc<str>>, Reason>,
+        now: Now,
+    ) {
         let Asked { who, key } = asked;
         match who {
             AskedBy::Publish { slot, id, handle, backup } => {
@@ -376,7 +383,7 @@ impl<E: Env> Shard<E> {
     fn tell_refusal(&mut self, kind: FactKind, key: &StreamKey, slot: usize, reason: Reason, now: Now) {
         let Some(connection) = self.connections.get(slot) else { return };
         let fact = Fact::new(kind, now, self.id).stream(key).who(&connection.cold.who).reason(reason);
-        self.tell(fact);
+        self.tell_refused(fact);
     }
 
     // --- the connection's life -------------------------------------------------------------------------------

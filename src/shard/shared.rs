@@ -15,7 +15,7 @@ use super::message::Command;
 use super::seats::Seats;
 use crate::extension::auth::AnswerBack;
 use crate::extension::{Authenticator, Decision, Observer};
-use crate::fact::Fact;
+use crate::fact::{Class, Fact};
 use crate::limits::{Limits, SAMPLE_EVERY};
 use crate::protocol::Protocol;
 use crate::ring::Doorbell;
@@ -31,11 +31,54 @@ pub struct Config {
     /// One frame in so many of each stream is timed on its way, on average; 0 times none, 1 all. See
     /// [`Stages`](crate::stream::Stages).
     pub sample_every: u32,
+    /// What becomes of sessions while facts are lost.
+    pub on_loss: LossPolicy,
+}
+
+/// What is done where facts are lost, by their class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossPolicy {
+    /// Where decisions are.
+    pub decisions: OnLoss,
+    /// Where telemetry is.
+    pub telemetry: OnLoss,
+}
+
+impl Default for LossPolicy {
+    /// Without a record of who comes in nobody does; telemetry may be missing, and the trail says so.
+    fn default() -> Self {
+        Self { decisions: OnLoss::RefuseNew, telemetry: OnLoss::Continue }
+    }
+}
+
+impl LossPolicy {
+    pub(crate) const fn of(&self, class: Class) -> OnLoss {
+        match class {
+            Class::Decision => self.decisions,
+            Class::Telemetry => self.telemetry,
+        }
+    }
+}
+
+/// What is done where facts are lost, or are not known to be on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// All goes on; the loss is marked in the trail.
+    Continue,
+    /// Nobody new is let in as long as it goes on.
+    RefuseNew,
+    /// All sessions end, and nobody is let in before the next start.
+    Halt,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { limits: Limits::default(), apps: Vec::new(), sample_every: SAMPLE_EVERY }
+        Self {
+            limits: Limits::default(),
+            apps: Vec::new(),
+            sample_every: SAMPLE_EVERY,
+            on_loss: LossPolicy::default(),
+        }
     }
 }
 

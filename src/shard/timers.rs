@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Watch(usize, u64),
     /// An authenticator did not answer.
     Auth(u64),
+    /// Somebody waits until it is on record that it may start.
+    Settle,
     /// Listeners that ran out of descriptors look again.
     Accept,
     /// A source of the host has its next frame.

@@ -22,7 +22,7 @@ pub use log::{Appended, StreamLog};
 pub use qos::Qos;
 pub use rate::RateWindow;
 pub use seats::{Newcomer, Seat, SwitchCause};
-pub use spec::{Absent, AppSeats, AppSpec, Conflict, Excess, GopCache, LagPolicy, PublisherCaps};
+pub use spec::{Absent, AppSeats, AppSpec, Conflict, Durable, Excess, GopCache, LagPolicy, PublisherCaps};
 pub use squeeze::Squeeze;
 pub use stages::{Spread, Stage, Stages};
 pub use subscriber::{Bounds, Cursor, LagVerdict, Position};

@@ -41,6 +41,18 @@ pub struct AppSpec {
     pub stall_after: Duration,
     /// How long a primary that is back must have delivered before the stream goes on with it; `None` for never.
     pub return_after: Option<Duration>,
+    /// Whether a session waits until it is on record.
+    pub durable: Durable,
+}
+
+/// When a session starts that was let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durable {
+    /// At once; its record follows.
+    #[default]
+    Async,
+    /// When it is on disk that it may. If that takes too long it is refused.
+    BeforeEffect,
 }
 
 impl AppSpec {
@@ -63,7 +75,15 @@ impl AppSpec {
             filler: None,
             stall_after: Duration::from_secs(2),
             return_after: Some(Duration::from_secs(5)),
+            durable: Durable::Async,
         }
+    }
+
+    /// Sets whether sessions wait until they are on record.
+    #[must_use]
+    pub const fn durable(mut self, durable: Durable) -> Self {
+        self.durable = durable;
+        self
     }
 
     /// Sets where viewers start.

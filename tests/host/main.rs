@@ -11,6 +11,7 @@ mod failure;
 mod hang;
 mod lag;
 mod limits;
+mod on_record;
 mod operations;
 mod publishers;
 mod records;

@@ -12,6 +12,7 @@ use shardcast::id::{ShardId, StreamKey};
 use shardcast::limits::Limits;
 use shardcast::media::Frame;
 use shardcast::reason::Reason;
+use shardcast::shard::{LossPolicy, OnLoss};
 
 use crate::world::*;
 
@@ -119,13 +120,14 @@ fn blocked(limits: Limits) -> (Router, Sender<()>, MemorySink) {
     let (open, go) = channel();
     let memory = MemorySink::new(100_000);
     let sink = Blocked { go, open: false, inner: memory.clone() };
-    (builder(1).limits(limits).audit(Box::new(sink)).start().unwrap(), open, memory)
+    let goes_on = LossPolicy { decisions: OnLoss::Continue, telemetry: OnLoss::Continue };
+    (builder(1).limits(limits).on_loss(goes_on).audit(Box::new(sink)).start().unwrap(), open, memory)
 }
 
 #[test]
 fn a_blocked_sink_delays_no_frame_and_what_it_costs_is_counted_to_the_last_record() {
     let mut limits = Limits::default();
-    limits.audit_records = 16;
+    limits.audit_decisions = 16;
     let (router, open, memory) = blocked(limits);
     let mut publisher = publish(&router, "live/a");
     let mut subscription = subscribe(&router, "live/a");

@@ -260,7 +260,11 @@ impl Trail {
 
     /// Makes durable what was written. If that fails, a new segment tells what is in doubt.
     fn sync(&mut self) -> Result<(), AuditError> {
-        let Some(segment) = &mut self.segment else { return Ok(()) };
+        let Some(segment) = &mut self.segment else {
+            // Where none could be begun behind one that is poisoned, nothing is known of what that had.
+            let why = || AuditError::Sink("no segment could be begun".into());
+            return if self.state.seq > self.durable { Err(why()) } else { Ok(()) };
+        };
         if !std::mem::take(&mut self.unsynced) {
             return Ok(());
         }

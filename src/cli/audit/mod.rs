@@ -1,5 +1,6 @@
 //! `shardcast audit`: looks at an audit trail, verifies it, takes proofs out of it.
 
+mod events;
 mod export;
 mod filter;
 mod keygen;
@@ -27,6 +28,8 @@ enum Command {
     Show(show::Args),
     /// Write it for other programs: JSON lines, CSV, text
     Export(export::Args),
+    /// Tell which events there are, and what each says
+    Events(events::Args),
     /// Count what is in it
     Stats(stats::Args),
     /// Take the proof of one record out of it, which stands without the others
@@ -42,6 +45,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Prove(args) => proof::prove(&args),
         Command::CheckProof(args) => proof::check(&args),

@@ -9,7 +9,7 @@ use shardcast::id::StreamKey;
 use shardcast::limits::FILLER_BYTES_MAX;
 use shardcast::protocol::rtmp::frames_of_flv;
 use shardcast::protocol::{Merge, Start};
-use shardcast::stream::{Absent, AppSpec, Conflict, Excess, Filler, GopCache};
+use shardcast::stream::{Absent, AppSpec, Conflict, Durable, Excess, Filler, GopCache};
 use toml::de::DeValue;
 
 use super::reader::Section;
@@ -64,6 +64,7 @@ fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec 
     set(&mut app.conflict, section.take("conflict", conflict));
     set(&mut app.stall_after, section.take("stall_after", duration(Duration::from_millis(100)..=TEN_MINUTES)));
     set(&mut app.return_after, section.take("return_after", return_after));
+    set(&mut app.durable, section.take("durable", durable));
     set(&mut app.seats.connections, section.take("connections", count_or_none(1..=16_777_216)));
     set(&mut app.seats.publishers, section.take("publishers", count_or_none(1..=16_777_216)));
     set(&mut app.seats.viewers, section.take("viewers", count_or_none(1..=16_777_216)));
@@ -161,6 +162,14 @@ fn return_after(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
             .filter(|time| *time <= TEN_MINUTES)
             .map(Some)
             .ok_or_else(|| format!("must be \"never\" or a time from \"0s\" to \"10m\", not {}", shown(value))),
+    }
+}
+
+fn durable(value: &DeValue<'_>) -> Result<Durable, String> {
+    match value.as_str() {
+        Some("async") => Ok(Durable::Async),
+        Some("before-effect") => Ok(Durable::BeforeEffect),
+        _ => Err(format!("must be \"async\" or \"before-effect\", not {}", shown(value))),
     }
 }
 

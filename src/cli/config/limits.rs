@@ -60,6 +60,8 @@ read!(section, limits, {
     host_subscribers: count(0..=MANY),
     events: count(1..=1_000_000),
     audit_records: count(1..=1_000_000),
+    audit_decisions: count(1..=1_000_000),
+    audit_deadline: duration(Duration::from_millis(10)..=HOUR),
     shard_stall: duration(Duration::from_millis(100)..=HOUR),
 });
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use shardcast::extension::TokenKey;
 use shardcast::limits::{Limits, SAMPLE_EVERY, SHARDS_MAX};
+use shardcast::shard::{LossPolicy, OnLoss};
 use shardcast::stream::AppSpec;
 use toml::de::{DeTable, DeValue};
 
@@ -51,6 +52,8 @@ pub(crate) struct ServerConfig {
     pub(crate) control: Option<PathBuf>,
     /// The file of the key that signs the audit trail's checkpoints.
     pub(crate) audit_key: Option<PathBuf>,
+    /// What becomes of sessions while facts do not reach the trail.
+    pub(crate) on_loss: LossPolicy,
     pub(crate) rtmp: Vec<SocketAddr>,
     pub(crate) limits: Limits,
     /// At least one.
@@ -274,6 +277,13 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     listen.finish();
     let mut audit = root.section("audit");
     let audit_key = audit.take("key_file", |value| text(value).map(|path| base.join(path)));
+    let mut on_loss = LossPolicy::default();
+    for (key, policy) in [("on_decision_loss", &mut on_loss.decisions), ("on_telemetry_loss", &mut on_loss.telemetry)]
+    {
+        if let Some(given) = audit.take(key, loss_policy) {
+            *policy = given;
+        }
+    }
     audit.finish();
     let limits = limits::read_limits(root.section("limits"));
     let apps = apps::read_apps(root.sections("app"), base);
@@ -287,6 +297,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         sample_every,
         control,
         audit_key,
+        on_loss,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,
         apps,
@@ -294,6 +305,15 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         data,
         log: log.unwrap_or(LogLevel::Info),
         warnings,
+    }
+}
+
+fn loss_policy(value: &DeValue<'_>) -> Result<OnLoss, String> {
+    match value.as_str() {
+        Some("continue") => Ok(OnLoss::Continue),
+        Some("refuse-new") => Ok(OnLoss::RefuseNew),
+        Some("halt") => Ok(OnLoss::Halt),
+        _ => Err(format!("must be \"continue\", \"refuse-new\" or \"halt\", not {}", shown(value))),
     }
 }
 

@@ -443,7 +443,7 @@ fn sentence(reason: Reason) -> String {
         Reason::NotFound => " Check the name, or wait for its publisher.",
         Reason::TokenExpired => " Ask for a new one.",
         Reason::Limit(Limit::Delay) => " Ask to be less far behind.",
-        Reason::AuthTimeout | Reason::Limit(_) | Reason::ShardLost => " Try again later.",
+        Reason::AuthTimeout | Reason::Limit(_) | Reason::AuditUnavailable | Reason::ShardLost => " Try again later.",
         Reason::Shutdown => " Connect again.",
         _ => "",
     };
