@@ -13,17 +13,20 @@ use crate::reason::Reason;
 
 /// Appends the record and a line feed.
 pub fn write_line(record: &Record, out: &mut Vec<u8>) {
-    write_record(record, record.seq, None, out);
+    write_record(record, record.seq, None, None, out);
     out.extend_from_slice(b"}\n");
 }
 
+/// What stands for an address or a principal.
+pub(super) type Hide<'a> = Option<&'a dyn Fn(&str) -> String>;
+
 /// Appends the record as number `seq`, told in this boot of its trail, without the brace that closes it.
-pub(super) fn write_record(record: &Record, seq: u64, boot: Option<u64>, out: &mut Vec<u8>) {
+pub(super) fn write_record(record: &Record, seq: u64, boot: Option<u64>, hide: Hide<'_>, out: &mut Vec<u8>) {
     let mut line = Line::begin(seq, boot, out);
     line.number("producer", record.producer.into());
     line.number("pseq", record.producer_seq);
     match &record.entry {
-        Entry::Fact(fact) => write_fact(fact, &mut line),
+        Entry::Fact(fact) => write_fact(fact, hide, &mut line),
         Entry::Loss(loss) => write_loss(loss, &mut line),
     }
     if line.truncated {
@@ -40,7 +43,7 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// `code` of a loss; facts have the number of their kind, from 1.
 const LOSS_CODE: u64 = 0;
 
-fn write_fact(fact: &Fact, line: &mut Line<'_>) {
+fn write_fact(fact: &Fact, hide: Hide<'_>, line: &mut Line<'_>) {
     line.time("wall", fact.now.wall);
     line.number("mono_ns", fact.now.mono.0);
     line.text("event", fact.kind.name());
@@ -56,11 +59,18 @@ fn write_fact(fact: &Fact, line: &mut Line<'_>) {
     if let Some(who) = &fact.who {
         line.number("connection", who.connection.0);
         if let Some(peer) = who.peer {
-            line.text("peer", &peer.to_string());
+            // The port would tell two connections of one address apart, which their numbers do.
+            line.text(
+                "peer",
+                &hide.map_or_else(|| peer.to_string(), |hide| hide(&peer.ip().to_canonical().to_string())),
+            );
         }
         line.text("protocol", who.protocol);
         if let Some(principal) = &who.principal {
-            line.text("principal", principal);
+            match hide {
+                Some(hide) => line.text("principal", &hide(principal)),
+                None => line.text("principal", principal),
+            }
         }
     }
     if let Some(reason) = fact.reason {

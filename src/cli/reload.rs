@@ -32,6 +32,7 @@ impl Reload {
             ("data", running.data != read.data),
             ("control", running.control != read.control),
             ("audit.key_file", running.audit_key != read.audit_key),
+            ("audit.pseudonym_key_file", running.pseudonym_key != read.pseudonym_key),
             ("log", running.log != read.log),
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),

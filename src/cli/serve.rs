@@ -16,6 +16,7 @@ use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::audit::pseudonym::read_key;
 use super::banner::{Running, banner};
 use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
 use super::control::Control;
@@ -185,7 +186,8 @@ impl Server {
         let audit = config.data.as_ref().map(|data| data.join("audit"));
         if let Some(dir) = &audit {
             let key = config.audit_key.as_deref().map(signing_key).transpose()?;
-            let options = TrailOptions { key, ..TrailOptions::default() };
+            let pseudonyms = config.pseudonym_key.as_deref().map(read_key).transpose()?;
+            let options = TrailOptions { key, pseudonyms, ..TrailOptions::default() };
             builder = builder.audit(Box::new(Trail::open(dir, options).map_err(Failure::runtime)?));
         }
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);

@@ -27,6 +27,11 @@ fn said(dir: &Path, args: &[&str]) -> (i32, String, String) {
 
 /// A server with a key that `keygen` made, after some sessions.
 fn server_with_sessions() -> Server {
+    server_with("")
+}
+
+/// The same with more of a configuration.
+fn server_with(more: &str) -> Server {
     let keys = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("trail-{}", std::process::id()));
     fs::create_dir_all(&keys).expect("the test's directory is writable");
     if !keys.join("audit.pem").exists() {
@@ -34,7 +39,8 @@ fn server_with_sessions() -> Server {
         assert!(code == 0 && told.contains("audit.pem.pub"), "{told}");
     }
     let key_file = keys.join("audit.pem");
-    let server = Server::start("", &format!("[audit]\nkey_file = {:?}\n", key_file.to_str().expect("a plain path")));
+    let key_line = format!("[audit]\nkey_file = {:?}\n", key_file.to_str().expect("a plain path"));
+    let server = Server::start("", &(key_line + more));
     fs::copy(keys.join("audit.pem.pub"), server.dir.join("audit.pub")).expect("the public key is there");
     let mut publisher = Peer::connect(server.address);
     publisher.send(&peer::publisher("live", "hearing"));
@@ -49,6 +55,46 @@ fn server_with_sessions() -> Server {
     stranger.wait_for_status("NetStream.Play.StreamNotFound");
     drop((player, stranger, publisher));
     server
+}
+
+#[test]
+fn who_is_let_in_is_on_record_first_and_nobody_can_be_told_without_the_key() {
+    let keys = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("pseudonyms-{}", std::process::id()));
+    fs::create_dir_all(&keys).expect("the test's directory is writable");
+    let (code, told, _) = said(&keys, &["keygen", "--pseudonyms", "names.key"]);
+    assert!(code == 0 && told.contains("audit.pseudonym_key_file"), "{told}");
+    let key = keys.join("names.key");
+    let key = key.to_str().expect("a plain path");
+    let app = "[[app]]\nname = \"*\"\ndurable = \"before-effect\"\n";
+    let mut server = server_with(&format!("pseudonym_key_file = {key:?}\n{app}"));
+    server.stop();
+
+    let events: Vec<String> = server.trail().lines().filter_map(|line| event_of(line, "hearing")).collect();
+    let at = |event: &str| events.iter().position(|there| there == event).unwrap_or_else(|| panic!("{events:?}"));
+    assert!(at("publish_allow") < at("publish_start") && at("play_allow") < at("play_start"), "{events:?}");
+    let (code, address, _) = said(&server.dir, &["pseudonym", "127.0.0.1", "--key", key]);
+    assert_eq!(code, 0);
+    let trail = server.trail();
+    assert!(trail.contains(&format!("\"peer\":\"{}\"", address.trim())), "{trail}");
+    assert!(!trail.contains("127.0.0.1"), "{trail}");
+    assert_eq!(said(&server.dir, &["verify", "audit", "--key", "audit.pub"]).0, 0);
+    fs::remove_dir_all(keys).expect("the test's directory is writable");
+}
+
+fn event_of(line: &str, stream: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    (record["stream"] == stream).then(|| record["event"].as_str().map(str::to_owned))?
+}
+
+#[test]
+fn everything_that_may_happen_is_listed_with_its_code_its_class_and_a_sentence() {
+    let (code, told, _) = said(Path::new("."), &["events", "--json"]);
+    let events: Value = serde_json::from_str(&told).expect("JSON");
+    let play_start = events.as_array().and_then(|all| all.iter().find(|event| event["event"] == "play_start"));
+    let play_start = play_start.expect("it may happen");
+    assert_eq!((code, &play_start["code"], &play_start["class"]), (0, &Value::from(30), &Value::from("decision")));
+    let (code, table, _) = said(Path::new("."), &["events"]);
+    assert!(code == 0 && table.contains("publish_allow"), "{table}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod key;
 mod line;
 mod merkle;
 mod page;
+mod pseudonym;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use line::{Head, Next, Sealed, next_line};
 pub use merkle::{Frontier, prove, root_of};
 pub use page::CounterPage;
+pub use pseudonym::{PseudonymKey, PseudonymKeyError};
 pub use verify::{Boot, FINDINGS_MAX, Finding, Marked, Progress, Report, Verifier};
 
 /// How a trail is kept.
@@ -67,6 +69,8 @@ pub struct TrailOptions {
     pub checkpoint_idle: Duration,
     /// Signs them.
     pub key: Option<SigningKey>,
+    /// Addresses and principals stand in the trail as its pseudonyms.
+    pub pseudonyms: Option<PseudonymKey>,
 }
 
 impl Default for TrailOptions {
@@ -78,6 +82,7 @@ impl Default for TrailOptions {
             checkpoint_records: 1_000,
             checkpoint_idle: Duration::from_secs(10),
             key: None,
+            pseudonyms: None,
         }
     }
 }
@@ -122,6 +127,8 @@ pub struct Trail {
     checkpoint_seq: u64,
     checkpoint_at: Option<Instant>,
     now: Now,
+    /// Both clocks, when they were looked at last.
+    seen: Option<Now>,
     lines: Vec<u8>,
 }
 
@@ -180,6 +187,7 @@ impl Trail {
             checkpoint_hash,
             checkpoint_at: None,
             now: Now::default(),
+            seen: None,
             lines: Vec::new(),
             dir,
             _lock: lock,
@@ -199,7 +207,8 @@ impl Trail {
         self.lines.clear();
         self.lines.shrink_to(LINES_BYTES_KEPT);
         let mut state = self.state.clone();
-        write(&mut Writer { state: &mut state, boot: self.boot, now: self.now, out: &mut self.lines });
+        let pseudonyms = self.options.pseudonyms.as_ref();
+        write(&mut Writer { state: &mut state, boot: self.boot, now: self.now, pseudonyms, out: &mut self.lines });
         let Some(segment) = &mut self.segment else { return Ok(()) };
         if segment.torn {
             segment.file.cut(segment.length).map_err(failed(&segment.path, "cut a torn line off"))?;
@@ -281,6 +290,21 @@ impl Trail {
         Ok(())
     }
 
+    /// Tells where the clock on the wall was set: from there on times are others. The order of records is that of
+    /// their numbers.
+    fn see_clocks(&mut self, now: Now) -> Result<(), AuditError> {
+        let passed = |before: Now| {
+            let wall = i128::from(now.wall.0) - i128::from(before.wall.0);
+            wall - (i128::from(now.mono.0) - i128::from(before.mono.0))
+        };
+        let step = self.seen.map_or(0, passed) / 1_000_000;
+        if step.unsigned_abs() >= CLOCK_STEP.as_millis() {
+            self.append(|writer| writer.clock_step(step))?;
+        }
+        self.seen = Some(now);
+        Ok(())
+    }
+
     fn checkpoint(&mut self, attempted: &BTreeMap<u16, u64>) -> Result<(), AuditError> {
         // Never newer than what it speaks of.
         self.sync()?;
@@ -332,6 +356,7 @@ impl AuditSink for Trail {
             self.end_segment()?;
             self.begin_segment()?;
         }
+        self.see_clocks(now)?;
         if self.is_checkpoint_due() { self.checkpoint(&attempted()) } else { Ok(()) }
     }
 
@@ -349,13 +374,16 @@ struct Writer<'a> {
     state: &'a mut State,
     boot: u64,
     now: Now,
+    pseudonyms: Option<&'a PseudonymKey>,
     out: &'a mut Vec<u8>,
 }
 
 impl Writer<'_> {
     fn record(&mut self, record: &Record) {
         let start = self.out.len();
-        write_record(record, self.state.seq + 1, Some(self.boot), self.out);
+        let hide = self.pseudonyms.map(|key| |name: &str| key.pseudonym(name));
+        let hide = hide.as_ref().map(|hide| hide as &dyn Fn(&str) -> String);
+        write_record(record, self.state.seq + 1, Some(self.boot), hide, self.out);
         self.seal(start);
         let account = self.state.accounts.entry(record.producer).or_default();
         match record.entry {
@@ -376,12 +404,16 @@ impl Writer<'_> {
             tree.push(b'"');
         }
         tree.push(b']');
+        let pseudonyms = self.pseudonyms.map(PseudonymKey::id);
         self.note("segment", SEGMENT_CODE, |line| {
             line.text("log", log);
             line.number("segment", number);
             line.text("program", concat!("shardcast ", env!("CARGO_PKG_VERSION")));
             if let Some(key) = key {
                 line.text("key", key);
+            }
+            if let Some(key) = pseudonyms {
+                line.text("pseudonyms", &key);
             }
             if torn > 0 {
                 line.number("torn_bytes", torn);
@@ -393,6 +425,10 @@ impl Writer<'_> {
 
     fn ending(&mut self, number: u64) {
         self.note("segment_end", SEGMENT_END_CODE, |line| line.number("segment", number));
+    }
+
+    fn clock_step(&mut self, ms: i128) {
+        self.note("clock_step", CLOCK_STEP_CODE, |line| line.raw("by_ms", ms.to_string().as_bytes()));
     }
 
     fn doubt(&mut self, segment: u64, first: u64, last: u64) {
@@ -483,6 +519,9 @@ const SEGMENT_CODE: u64 = 1001;
 const SEGMENT_END_CODE: u64 = 1002;
 const SYNC_FAILED_CODE: u64 = 1003;
 const RECOVERY_CODE: u64 = 1004;
+const CLOCK_STEP_CODE: u64 = 1005;
+/// By so much the clock on the wall must have moved against the other between two looks, a tenth of a second apart.
+const CLOCK_STEP: Duration = Duration::from_millis(500);
 
 /// Of the buffer of a batch; a larger one goes back after its use.
 const LINES_BYTES_KEPT: usize = 1024 * 1024;

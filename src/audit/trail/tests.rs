@@ -14,8 +14,8 @@ use super::disk::{Appended, Disk, FileSystem};
 use super::*;
 use crate::audit::record::{Loss, LossCause};
 use crate::clock::Wall;
-use crate::fact::{Fact, FactKind};
-use crate::id::ShardId;
+use crate::fact::{Fact, FactKind, Who};
+use crate::id::{ConnectionId, ShardId};
 
 /// A folder that is gone after the test.
 pub(super) struct Folder(PathBuf);
@@ -464,6 +464,48 @@ fn a_batch_that_a_full_disk_took_half_of_is_taken_back_and_written_whole_later()
 
     let report = folder.verify();
     assert_eq!((report.code(), report.sums()), (0, (5, 5, 0)), "{report:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_is_told_with_by_how_much() {
+    let folder = Folder::new("clock");
+    let mut told = Told::open(&folder, TrailOptions::default());
+    told.pass(0).unwrap();
+    let mut at = now(told.ms + 100);
+    for (mono_ms, wall_ms) in [(100, 100), (100, 3_600_100), (5_000, 5_000), (100, -1_799_900), (100, 300)] {
+        at.mono = Instant(at.mono.0 + mono_ms * 1_000_000);
+        at.wall = Wall(at.wall.0.checked_add_signed(wall_ms * 1_000_000).unwrap());
+        told.trail.tick(at, &mut BTreeMap::new).unwrap();
+    }
+    told.close();
+    let text = fs::read_to_string(folder.segment(1)).unwrap();
+    let steps = text.lines().filter(|line| line.contains("\"clock_step\""));
+    let by: Vec<&str> = steps.filter_map(|line| line.split("\"by_ms\":").nth(1)?.split(',').next()).collect();
+    assert_eq!(by[..2], ["3600000", "-1800000"], "{text}");
+    assert_eq!(folder.verify().code(), 0);
+}
+
+#[test]
+fn with_a_key_of_pseudonyms_nobody_stands_in_the_trail_and_it_is_whole_all_the_same() {
+    let folder = Folder::new("pseudonyms");
+    let key = PseudonymKey::generate().unwrap();
+    let (mallory, address, id) = (key.pseudonym("mallory"), key.pseudonym("192.0.2.7"), key.id());
+    let mut told = Told::open(&folder, TrailOptions { pseudonyms: Some(key), ..TrailOptions::default() });
+    told.pass(0).unwrap();
+    for peer in ["192.0.2.7:40000", "[::ffff:192.0.2.7]:40001"] {
+        let mut record = told.tell_one(0);
+        let Entry::Fact(fact) = &mut record.entry else { panic!("{record:?}") };
+        let principal = Some("mallory".into());
+        let peer = Some(peer.parse().unwrap());
+        fact.who = Some(Who { connection: ConnectionId(1), peer, protocol: "rtmp", principal });
+        told.write(&[record]);
+    }
+    told.close();
+    let text = fs::read_to_string(folder.segment(1)).unwrap();
+    assert!(!text.contains("mallory") && !text.contains("192.0.2"), "{text}");
+    assert_eq!((text.matches(&mallory).count(), text.matches(&address).count()), (2, 2), "{text}");
+    assert!(text.lines().next().unwrap().contains(&format!("\"pseudonyms\":\"{id}\"")));
+    assert_eq!((folder.verify().code(), folder.verify().sums()), (0, (2, 2, 0)));
 }
 
 #[test]

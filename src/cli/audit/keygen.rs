@@ -4,17 +4,24 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use shardcast::audit::trail::SigningKey;
+use shardcast::audit::trail::{PseudonymKey, SigningKey};
 
 use super::super::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Write the private key here, and the public one beside it as FILE.pub
+    /// Write the private key here, and the public one of a signature beside it as FILE.pub
     file: PathBuf,
+
+    /// Make the key of pseudonyms instead: addresses and principals then stand in the trail as hashes by it
+    #[arg(long)]
+    pseudonyms: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.pseudonyms {
+        return make_pseudonyms(&args.file);
+    }
     let key = SigningKey::generate().map_err(Failure::runtime)?;
     let mut public = args.file.clone().into_os_string();
     public.push(".pub");
@@ -27,6 +34,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         args.file.display()
     );
     println!("  verifies  {}: shardcast audit verify DIR --key {0}", public.display());
+    Ok(())
+}
+
+fn make_pseudonyms(file: &Path) -> Result<(), Failure> {
+    let key = PseudonymKey::generate().map_err(Failure::runtime)?;
+    write(file, &format!("{}\n", key.to_hex()), 0o600)?;
+    println!("key {}", key.id());
+    println!("  hides   {}: name it as audit.pseudonym_key_file in the server's configuration", file.display());
+    println!("  finds   shardcast audit pseudonym NAME --key {}", file.display());
+    println!("  when no copy of it is left, nobody can tell any more who is in the trail");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod filter;
 mod keygen;
 mod lines;
 mod proof;
+pub(super) mod pseudonym;
 mod show;
 mod stats;
 mod verify;
@@ -36,8 +37,10 @@ enum Command {
     Prove(proof::Prove),
     /// Check such a proof
     CheckProof(proof::Check),
-    /// Make the key that signs checkpoints
+    /// Make the key that signs checkpoints, or the one of pseudonyms
     Keygen(keygen::Args),
+    /// Tell what stands for somebody in a trail that is kept with pseudonyms
+    Pseudonym(pseudonym::Args),
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -50,5 +53,6 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Command::Prove(args) => proof::prove(&args),
         Command::CheckProof(args) => proof::check(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Pseudonym(args) => pseudonym::run(&args),
     }
 }

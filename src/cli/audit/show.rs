@@ -74,6 +74,7 @@ pub(super) fn row(record: &Value) -> String {
         why.extend(record[key].as_u64().filter(|number| *number > 0).map(|number| format!("{number}{unit}")));
     }
     why.extend(record["count"].as_u64().filter(|count| *count > 0).map(|count| format!("x {count}")));
+    why.extend(record["by_ms"].as_i64().map(|step| format!("the clock was set by {step:+} ms")));
     why.retain(|part| !part.is_empty());
     format!(
         "{time:<23} {:<18} {:<28} {:<32} {}",

@@ -52,6 +52,8 @@ pub(crate) struct ServerConfig {
     pub(crate) control: Option<PathBuf>,
     /// The file of the key that signs the audit trail's checkpoints.
     pub(crate) audit_key: Option<PathBuf>,
+    /// The file of the key by which addresses and principals are hidden in the trail.
+    pub(crate) pseudonym_key: Option<PathBuf>,
     /// What becomes of sessions while facts do not reach the trail.
     pub(crate) on_loss: LossPolicy,
     pub(crate) rtmp: Vec<SocketAddr>,
@@ -277,6 +279,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     listen.finish();
     let mut audit = root.section("audit");
     let audit_key = audit.take("key_file", |value| text(value).map(|path| base.join(path)));
+    let pseudonym_key = audit.take("pseudonym_key_file", |value| text(value).map(|path| base.join(path)));
     let mut on_loss = LossPolicy::default();
     for (key, policy) in [("on_decision_loss", &mut on_loss.decisions), ("on_telemetry_loss", &mut on_loss.telemetry)]
     {
@@ -297,6 +300,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         sample_every,
         control,
         audit_key,
+        pseudonym_key,
         on_loss,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,
