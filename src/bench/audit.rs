@@ -33,6 +33,8 @@ pub struct Settings {
     pub batches: usize,
     /// Records of the trail that is written and verified.
     pub records: usize,
+    /// Decisions that wait to be on disk, in each state.
+    pub waits: usize,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             capacity: size.pick([256, 16_384, 16_384, 16_384]),
             batches: size.pick([2, 30, 100, 400]),
             records: size.pick([3_000, 100_000, 500_000, 2_000_000]),
+            waits: size.pick([5, 50, 500, 2_000]),
         }
     }
 }
@@ -80,6 +83,8 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
         attempted += stats.attempted;
         lost += stats.lost;
         context.progress.step(repetition, settings.repetitions, "a trail is written and verified");
+        context.progress.step(repetition, settings.repetitions, "decisions wait for the disk");
+        trail::settle(&mut found, clock, settings.waits, &bench.fact())?;
         on_core(core, || trail::measure(&mut found, clock, settings.records as u64, &bench.fact()))?;
     }
     found.config("facts told", attempted);
@@ -319,7 +324,9 @@ mod tests {
         finite(&scenario);
         let channels = scenario.figures.iter().filter_map(|figure| figure.params.first());
         let channels: Vec<_> = channels.map(|(_, value)| &**value).collect();
-        assert_eq!(channels, ["empty", "empty", "sink blocked", "sink blocked", "full", "full"]);
+        let states = ["empty", "empty", "sink blocked", "sink blocked", "full", "full"];
+        let beside = ["nothing", "nothing", "a flood of telemetry", "a flood of telemetry"];
+        assert_eq!(channels, [&states[..], &beside[..]].concat());
         let trail: Vec<_> = scenario.figures.iter().filter(|figure| figure.params.is_empty()).collect();
         assert_eq!(trail.len(), 2, "a trail was written, and verified");
         // Each repetition loses what it tells after the channel is full.

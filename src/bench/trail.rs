@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::figures::{Found, Row};
+use super::figures::{Found, Row, histogram};
 use super::{BenchError, all_of};
 use crate::audit::trail::{SigningKey, Trail, TrailOptions, Verifier};
-use crate::audit::{AuditSink, Entry, Record};
+use crate::audit::{AuditPipeline, AuditSink, Capacity, Entry, Record};
 use crate::clock::Clock;
-use crate::fact::Fact;
+use crate::fact::{Fact, FactKind};
+use crate::id::ShardId;
 
 /// Writes a trail of this many records and verifies it.
 pub(super) fn measure(found: &mut Found, clock: Clock, records: u64, fact: &Fact) -> Result<(), BenchError> {
@@ -56,6 +59,64 @@ pub(super) fn measure(found: &mut Found, clock: Clock, records: u64, fact: &Fact
     all_of("findings of the verifier", report.findings.len() as u64, 0)?;
     all_of("facts in the trail", report.sums().1, records)
 }
+
+/// How long who is let in waits to be on record, with nothing else to be written and in a flood of telemetry: as many
+/// times as `count`, one after the other.
+pub(super) fn settle(found: &mut Found, clock: Clock, count: usize, fact: &Fact) -> Result<(), BenchError> {
+    let folder = Folder::new();
+    let failed = |error: &dyn Display| BenchError::System {
+        action: "keep a trail",
+        source: io::Error::other(error.to_string()),
+    };
+    let trail = Trail::open(&folder.0, TrailOptions::default()).map_err(|error| failed(&error))?;
+    let pipeline = AuditPipeline::start(vec![Box::new(trail)], FLOODED, clock);
+    let mut producer = pipeline.producer(0);
+    for (beside, floods) in [("nothing", false), ("a flood of telemetry", true)] {
+        let mut times = histogram();
+        let since = found.now();
+        let over = AtomicBool::new(false);
+        let mut flooding = pipeline.producer(1 + u16::from(floods));
+        std::thread::scope(|scope| {
+            if floods {
+                let over = &over;
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        flooding.emit(Fact::new(FactKind::Skip, clock.now(), ShardId(1)));
+                    }
+                });
+            }
+            let waited = (0..count).try_for_each(|_| {
+                let start = clock.instant();
+                let mut told = fact.clone();
+                told.now = clock.now();
+                let number = producer.emit_now(told).ok_or_else(|| failed(&"a decision found no room"))?;
+                loop {
+                    match producer.durable(number) {
+                        Some(true) => break,
+                        Some(false) => return Err(failed(&"a decision did not come to the disk")),
+                        None => std::thread::sleep(LOOK_AGAIN),
+                    }
+                }
+                times.saturating_record(clock.instant().since(start).as_nanos().try_into().unwrap_or(u64::MAX));
+                Ok(())
+            });
+            over.store(true, Ordering::Relaxed);
+            waited
+        })?;
+        let row = |metric| Row::ns("shardcast", metric).param("beside", beside);
+        let p50 = found.samples(row("decision until it is on disk"), &times, since);
+        found.push(row("decision until it is on disk"), p50);
+        let p99 = times.value_at_quantile(0.99) as f64;
+        found.push(row("decision until it is on disk, p99").goal(50e6, "50 ms, whatever else is told"), p99);
+    }
+    let stats = pipeline.stop(Duration::from_secs(10));
+    all_of("facts written or marked", stats.written + stats.lost, stats.attempted)
+}
+
+/// As a router has it.
+const FLOODED: Capacity = Capacity { decisions: 4096, telemetry: 8192 };
+/// What a shard's timer looks after.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// Records of one batch, as many as the writer offers at once.
 const BATCH: u64 = 1_024;

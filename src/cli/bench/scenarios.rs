@@ -277,6 +277,10 @@ pub(super) struct Audit {
     /// Records of the trail that is written and verified
     #[arg(long, value_name = "N")]
     records: Option<usize>,
+
+    /// Decisions that wait to be on disk, beside nothing and beside a flood of telemetry
+    #[arg(long, value_name = "N")]
+    waits: Option<usize>,
 }
 
 const AUDIT: &str = "\
@@ -284,6 +288,7 @@ How to read it:
   empty                             the writer keeps up
   sink blocked                      the writer hangs in its sink, the channel has room
   full                              every fact is lost; the trail must mark each of them once
+  decision until it is on disk      how long who is let in waits with before-effect
 Examples:
   shardcast bench audit --size smoke
   shardcast bench audit --capacity 4096";
@@ -294,7 +299,8 @@ impl Audit {
         set(&mut settings.repetitions, self.common.repetitions);
         let given = set(&mut settings.capacity, self.capacity)
             | set(&mut settings.batches, self.batches)
-            | set(&mut settings.records, self.records);
+            | set(&mut settings.records, self.records)
+            | set(&mut settings.waits, self.waits);
         self.common.run(given, || Ok(Job::new("audit", move |context| audit::run(&settings, context))))
     }
 }
