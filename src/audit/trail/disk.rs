@@ -12,6 +12,12 @@ pub(super) trait Disk: Debug + Send {
 
     /// Opens one that may be there, to go on with it.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Appended>>;
+
+    /// Takes so many bytes of the disk by a file that holds nothing, unless one of that size is there.
+    fn reserve(&self, path: &Path, bytes: usize) -> io::Result<()>;
+
+    /// Gives them back.
+    fn release(&self, path: &Path) -> io::Result<()>;
 }
 
 /// One of them.
@@ -40,6 +46,20 @@ impl Disk for FileSystem {
         let file = open(path, OpenOptions::new().append(true).create(true))?;
         sync_folder(path)?;
         Ok(Box::new(file))
+    }
+
+    fn reserve(&self, path: &Path, bytes: usize) -> io::Result<()> {
+        if std::fs::metadata(path).is_ok_and(|there| there.len() == bytes as u64) {
+            return Ok(());
+        }
+        let mut file = open(path, OpenOptions::new().write(true).create(true).truncate(true))?;
+        // Written, and not only said to be so long: a file of holes takes no room.
+        Write::write_all(&mut file, &vec![0; bytes])?;
+        file.sync_all()
+    }
+
+    fn release(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
     }
 }
 

@@ -12,6 +12,9 @@
 //! had told and not written is known from its counters: the next one writes a `recovery` for each producer. So
 //! `attempted = written + lost` holds for every boot.
 //!
+//! A disk that is full is told by a record of its own, for which some room is kept, and what came meanwhile is marked as
+//! lost when there is room again.
+//!
 //! A sync that fails poisons its segment: nobody knows what of it is durable, and asking again would not tell. A new
 //! segment begins with what is in doubt.
 
@@ -127,6 +130,8 @@ pub struct Trail {
     checkpoint_seq: u64,
     checkpoint_at: Option<Instant>,
     now: Now,
+    /// Some of the disk is kept for when it is full.
+    reserved: bool,
     /// Both clocks, when they were looked at last.
     seen: Option<Now>,
     lines: Vec<u8>,
@@ -170,6 +175,8 @@ impl Trail {
         let checkpoints_path = dir.join(CHECKPOINTS);
         let checkpoint_hash = last_checkpoint(&checkpoints_path).map_err(failed(&checkpoints_path, "read"))?;
         let checkpoints = disk.append(&checkpoints_path).map_err(failed(&checkpoints_path, "open"))?;
+        // On a disk that is full already nothing can be kept; it is tried again later.
+        let reserved = disk.reserve(&dir.join(RESERVE), RESERVE_BYTES).is_ok();
         let mut state = std::mem::take(&mut left.state);
         state.accounts = Accounts::new();
         Ok(Self {
@@ -187,6 +194,7 @@ impl Trail {
             checkpoint_hash,
             checkpoint_at: None,
             now: Now::default(),
+            reserved,
             seen: None,
             lines: Vec::new(),
             dir,
@@ -290,6 +298,27 @@ impl Trail {
         Ok(())
     }
 
+    /// Keeps some of the disk for when it is full; where it is, nothing is written before that is to be had.
+    fn reserve(&mut self) -> Result<(), AuditError> {
+        let path = self.dir.join(RESERVE);
+        self.disk.reserve(&path, RESERVE_BYTES).map_err(|error| {
+            // What there was of it is for checkpoints.
+            let _ = self.disk.release(&path);
+            failed(&path, "keep some of the disk with")(error)
+        })?;
+        self.reserved = true;
+        Ok(())
+    }
+
+    /// The disk is full: what was kept of it is for saying so, and for the checkpoints of a trail that stands still.
+    fn tell_full(&mut self) {
+        self.reserved = false;
+        if self.disk.release(&self.dir.join(RESERVE)).is_ok() {
+            // Who offered what found no room is told that it did not; whether this could be said changes nothing.
+            let _ = self.append(|writer| writer.note("disk_full", DISK_FULL_CODE, |_| ())).and_then(|()| self.sync());
+        }
+    }
+
     /// Tells where the clock on the wall was set: from there on times are others. The order of records is that of
     /// their numbers.
     fn see_clocks(&mut self, now: Now) -> Result<(), AuditError> {
@@ -336,8 +365,17 @@ impl AuditSink for Trail {
         if self.segment.as_ref().is_some_and(|segment| segment.length >= self.options.segment_bytes) {
             self.end_segment()?;
         }
+        if !self.reserved {
+            self.reserve()?;
+        }
         self.begin_segment()?;
-        self.append(|writer| records.iter().for_each(|record| writer.record(record)))
+        let written = self.append(|writer| records.iter().for_each(|record| writer.record(record)));
+        if let Err(AuditError::File { source, .. }) = &written
+            && source.kind() == io::ErrorKind::StorageFull
+        {
+            self.tell_full();
+        }
+        written
     }
 
     fn flush(&mut self) -> Result<(), AuditError> {
@@ -520,6 +558,10 @@ const SEGMENT_END_CODE: u64 = 1002;
 const SYNC_FAILED_CODE: u64 = 1003;
 const RECOVERY_CODE: u64 = 1004;
 const CLOCK_STEP_CODE: u64 = 1005;
+const DISK_FULL_CODE: u64 = 1006;
+/// What is kept of the disk for when it is full: enough for hours of checkpoints.
+const RESERVE_BYTES: usize = 1024 * 1024;
+const RESERVE: &str = "reserve";
 /// By so much the clock on the wall must have moved against the other between two looks, a tenth of a second apart.
 const CLOCK_STEP: Duration = Duration::from_millis(500);
 

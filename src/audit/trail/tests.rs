@@ -362,6 +362,9 @@ fn silence_has_checkpoints_too_and_a_segment_ends_with_its_time() {
 #[derive(Debug, Default)]
 struct Failing {
     full: Arc<AtomicBool>,
+    /// Bytes that are kept of it, and given back while it is full.
+    spare: Arc<AtomicU64>,
+    released: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
     syncs: Arc<AtomicU64>,
 }
@@ -370,6 +373,8 @@ struct Failing {
 struct FailingFile {
     file: Box<dyn Appended>,
     full: Arc<AtomicBool>,
+    spare: Arc<AtomicU64>,
+    released: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
     syncs: Arc<AtomicU64>,
     failed: bool,
@@ -383,18 +388,36 @@ impl Disk for Failing {
     fn append(&self, path: &Path) -> io::Result<Box<dyn Appended>> {
         self.over(FileSystem.append(path)?)
     }
+
+    fn reserve(&self, _: &Path, bytes: usize) -> io::Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.spare.store(bytes as u64, Ordering::Relaxed);
+        self.released.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn release(&self, _: &Path) -> io::Result<()> {
+        self.released.store(true, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 impl Failing {
     fn over(&self, file: Box<dyn Appended>) -> io::Result<Box<dyn Appended>> {
         let (full, broken, syncs) = (Arc::clone(&self.full), Arc::clone(&self.broken), Arc::clone(&self.syncs));
-        Ok(Box::new(FailingFile { file, full, broken, syncs, failed: false }))
+        let (spare, released) = (Arc::clone(&self.spare), Arc::clone(&self.released));
+        Ok(Box::new(FailingFile { file, full, spare, released, broken, syncs, failed: false }))
     }
 }
 
 impl Appended for FailingFile {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.full.load(Ordering::Relaxed) {
+        let spare = self.spare.load(Ordering::Relaxed);
+        if self.released.load(Ordering::Relaxed) && spare >= bytes.len() as u64 {
+            self.spare.store(spare - bytes.len() as u64, Ordering::Relaxed);
+        } else if self.full.load(Ordering::Relaxed) {
             // As much as there was room for.
             self.file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -464,6 +487,36 @@ fn a_batch_that_a_full_disk_took_half_of_is_taken_back_and_written_whole_later()
 
     let report = folder.verify();
     assert_eq!((report.code(), report.sums()), (0, (5, 5, 0)), "{report:?}");
+}
+
+#[test]
+fn a_full_disk_is_told_on_it_and_checkpoints_go_on_until_there_is_room() {
+    let folder = Folder::new("reserve");
+    let disk = Failing::default();
+    let (full, spare) = (Arc::clone(&disk.full), Arc::clone(&disk.spare));
+    let trail = Trail::open_on(Box::new(disk), folder.0.clone(), TrailOptions::default()).unwrap();
+    let mut told = Told::over(trail);
+    told.pass(0).unwrap();
+    told.some(2);
+    full.store(true, Ordering::Relaxed);
+    let records = told.tell(0, 1);
+    for _ in 0..3 {
+        assert!(told.trail.write(&records).is_err());
+    }
+    let text = fs::read_to_string(folder.segment(1)).unwrap();
+    assert_eq!(text.matches("\"event\":\"disk_full\"").count(), 1, "{text}");
+    assert!(spare.load(Ordering::Relaxed) > RESERVE_BYTES as u64 - 1_000, "records do not take what is kept");
+    let checkpoints = || fs::read_to_string(folder.0.join(CHECKPOINTS)).unwrap().lines().count();
+    let before = checkpoints();
+    told.pass(60_000).unwrap();
+    assert!(checkpoints() > before, "silence would be evidence of a fault");
+
+    full.store(false, Ordering::Relaxed);
+    told.write(&records);
+    assert_eq!(spare.load(Ordering::Relaxed), RESERVE_BYTES as u64, "it is kept anew");
+    told.close();
+    let report = folder.verify();
+    assert_eq!((report.code(), report.sums()), (0, (3, 3, 0)), "{report:?}");
 }
 
 #[test]

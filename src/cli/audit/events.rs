@@ -29,6 +29,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     for kind in FactKind::ALL {
         println!("{:<18} {:>4}  {:<9}  {}", kind.name(), *kind as u16, kind.class().name(), kind.sentence());
     }
-    println!("\nThe trail tells of itself: loss, recovery, segment, segment_end, sync_failed, clock_step.");
+    println!(
+        "\nThe trail tells of itself: loss, recovery, segment, segment_end, sync_failed, disk_full, clock_step."
+    );
     Ok(())
 }
