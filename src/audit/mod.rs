@@ -21,7 +21,7 @@ mod tests;
 
 pub use json::{LINE_VERSION, TEXT_BYTES_MAX, is_sly, write_line};
 pub use memory::MemorySink;
-pub use pipeline::{AuditPipeline, AuditProducer, AuditStats, Capacity, TELEMETRY};
+pub use pipeline::{AuditPipeline, AuditProducer, AuditStats, Capacity, TELEMETRY, producer_of};
 pub use record::{AuditError, AuditSink, Entry, Loss, LossCause, Record};
 #[cfg(feature = "bench")]
 pub(crate) use utc::rfc3339;

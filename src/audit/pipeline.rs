@@ -246,6 +246,14 @@ pub(super) fn channels(capacity: Capacity) -> (Senders, Receivers) {
 /// What the number of a producer's telemetry differs by from its own.
 pub const TELEMETRY: u16 = 1 << 14;
 
+/// Whose facts a number stands for, and of which class they are.
+#[must_use]
+pub const fn producer_of(number: u16) -> (u16, Class) {
+    // Shards are numbered from below, the router itself from above.
+    let (is_shard, has_bit) = (number < 1 << 15, number & TELEMETRY != 0);
+    if is_shard == has_bit { (number ^ TELEMETRY, Class::Telemetry) } else { (number, Class::Decision) }
+}
+
 /// A fact on its way.
 pub(super) struct Envelope {
     /// Index in [`Shared::lanes`].

@@ -220,6 +220,14 @@ fn a_flood_of_telemetry_takes_no_room_from_decisions() {
 }
 
 #[test]
+fn the_number_of_a_producer_tells_whose_facts_it_counts() {
+    for id in [0, 1, 700, u16::MAX - 1, u16::MAX] {
+        assert_eq!(producer_of(id), (id, Class::Decision));
+        assert_eq!(producer_of(id ^ TELEMETRY), (id, Class::Telemetry));
+    }
+}
+
+#[test]
 fn both_classes_stand_in_the_order_of_their_times() {
     let mut trail = ByHand::new(8, Vec::new());
     let mut producer = trail.producer(0);

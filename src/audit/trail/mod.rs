@@ -298,10 +298,12 @@ impl Trail {
         Ok(())
     }
 
-    /// Keeps some of the disk for when it is full; where it is, nothing is written before that is to be had.
+    /// Keeps some of the disk for when it is full; where it is, nothing is written before that is to be had, and as much
+    /// again for what is written then.
     fn reserve(&mut self) -> Result<(), AuditError> {
         let path = self.dir.join(RESERVE);
-        self.disk.reserve(&path, RESERVE_BYTES).map_err(|error| {
+        let kept = self.disk.reserve(&path, 2 * RESERVE_BYTES).and_then(|()| self.disk.reserve(&path, RESERVE_BYTES));
+        kept.map_err(|error| {
             // What there was of it is for checkpoints.
             let _ = self.disk.release(&path);
             failed(&path, "keep some of the disk with")(error)

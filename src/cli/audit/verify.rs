@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use shardcast::audit::producer_of;
 use shardcast::audit::trail::{Finding, Report, Verifier, VerifyingKey, hex, segments};
+use shardcast::fact::Class;
 
 use super::super::Failure;
 
@@ -102,8 +104,8 @@ fn for_people(report: &Report, keyed: bool) -> String {
         }
         for loss in &boot.losses {
             said += &format!(
-                "  lost: producer {}, {} facts from number {} on, {} (record {})\n",
-                loss.producer,
+                "  lost: {}, {} facts from number {} on, {} (record {})\n",
+                producer(loss.producer),
                 loss.count,
                 loss.first,
                 cause(&loss.cause),
@@ -135,6 +137,22 @@ fn cause(name: &str) -> &str {
     }
 }
 
+/// Whose facts, for people; a program has the number.
+fn producer(number: u16) -> String {
+    let (id, class) = producer_of(number);
+    let what = match class {
+        Class::Decision => "decisions",
+        Class::Telemetry => "telemetry",
+    };
+    match id {
+        ROUTER_IDS.. => format!("producer {number}, {what} of the router itself"),
+        shard => format!("producer {number}, {what} of shard {shard}"),
+    }
+}
+
+/// Shards have lower numbers.
+const ROUTER_IDS: u16 = u16::MAX - 15;
+
 fn sentence(finding: &Finding) -> String {
     match finding {
         Finding::Broken { file, offset, after } => {
@@ -145,8 +163,11 @@ fn sentence(finding: &Finding) -> String {
             file.display()
         ),
         Finding::Gap(gap) => format!(
-            "boot {}, producer {}: fact {} was to come and {} did; no record says that any is missing",
-            gap.boot, gap.producer, gap.expected, gap.found
+            "boot {}, {}: fact {} was to come and {} did; no record says that any is missing",
+            gap.boot,
+            producer(gap.producer),
+            gap.expected,
+            gap.found
         ),
         Finding::Torn { file, offset, bytes } => {
             format!("{}, byte {offset}: the last line is torn; {bytes} bytes of it are there", file.display())
