@@ -352,7 +352,8 @@ impl Watcher {
         if self.publisher != Some(number) {
             self.turn_to(book, number)?;
         }
-        if self.catches_up && self.live_from.is_none() {
+        // It may start anew as long as it had nothing but configuration.
+        if self.catches_up && (self.live_from.is_none() || self.last.is_none()) {
             self.live_from = Some(publisher.placed.last().map_or(0, |last| last.seq + 1));
         }
         self.excused = !self.marks;
