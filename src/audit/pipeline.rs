@@ -167,8 +167,8 @@ impl AuditProducer {
         Some(number)
     }
 
-    /// Whether the decision of this handle with that number is on disk; `None` if that is not known yet. What a sink
-    /// has taken and could not make durable never will be.
+    /// Whether the decision of this handle with that number is durable with every sink; `None` if that is not known yet.
+    /// What a sink has refused, or could not make durable, never is.
     #[must_use]
     pub fn durable(&self, number: u64) -> Option<bool> {
         let lane = &self.ways[Class::Decision as usize].lane;
@@ -282,7 +282,7 @@ pub(super) struct Lane {
     page: Option<(Arc<CounterPage>, usize)>,
     /// Written by the producer alone: up to here every fact is in the channel or lost.
     pub(super) settled: AtomicU64,
-    /// Written by the writer alone: up to here every fact is on disk, or marked as lost.
+    /// Written by the writer alone: up to here every fact is durable with every sink, but for those in doubt.
     pub(super) durable: AtomicU64,
     /// Written by the writer alone: up to here nothing became durable any more that was not yet.
     pub(super) doubted: AtomicU64,

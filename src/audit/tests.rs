@@ -266,6 +266,19 @@ fn a_decision_that_somebody_waits_for_is_flushed_at_once_and_what_is_in_doubt_is
 }
 
 #[test]
+fn a_decision_that_no_sink_took_is_not_durable_because_the_next_one_is() {
+    let mut trail = ByHand::new(8, Vec::new());
+    let mut producer = trail.producer(0);
+    trail.refusals.store(5, Ordering::SeqCst);
+    let lost = producer.emit_now(fact()).unwrap();
+    assert_eq!(trail.writer.round(at(1)), Round::Refused);
+    let next = producer.emit_now(fact()).unwrap();
+    let _ = trail.writer.round(at(200));
+    assert_eq!((producer.durable(lost), producer.durable(next)), (Some(false), Some(true)));
+    assert_eq!(walk(&trail.memory.records())[&0], (1, 1));
+}
+
+#[test]
 fn a_decision_that_finds_no_room_is_not_waited_for() {
     let trail = ByHand::new(1, Vec::new());
     let mut producer = trail.producer(0);

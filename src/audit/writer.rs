@@ -204,6 +204,13 @@ impl Writer {
         self.push(producer, first, Entry::Loss(loss));
     }
 
+    /// What was taken up to now, and is not known to be durable with every sink, never will be.
+    fn doubt(&self) {
+        for view in &self.lanes {
+            view.lane.doubted.store(view.next - 1, Ordering::Release);
+        }
+    }
+
     /// Facts of neither class come to where they are to be.
     fn fail(&self) {
         for fails in &self.shared.fails {
@@ -238,8 +245,10 @@ impl Writer {
         if taken {
             self.shared.written.fetch_add(facts, Ordering::AcqRel);
         }
+        let mut by_all = true;
         for slot in &mut self.sinks {
             if !slot.offer(&self.batch, &self.shared, self.wait) {
+                by_all = false;
                 self.shared.sink_lost.fetch_add(facts, Ordering::AcqRel);
             } else if !taken {
                 // At once: if the next sink blocks for ever, this one has it all the same.
@@ -249,6 +258,9 @@ impl Writer {
             if self.shared.abandoned.load(Ordering::Acquire) {
                 break;
             }
+        }
+        if !by_all {
+            self.doubt();
         }
         if taken {
             self.dirty_since.get_or_insert(now.mono);
@@ -310,10 +322,7 @@ impl Writer {
             }
         } else {
             self.fail();
-            // Whether what was taken is on disk is not known, and will not be.
-            for view in &self.lanes {
-                view.lane.doubted.store(view.next - 1, Ordering::Release);
-            }
+            self.doubt();
             // Is it better now?
             self.dirty_since = Some(now + PAUSE_REFUSED);
         }

@@ -51,7 +51,8 @@ pub enum Durable {
     /// At once; its record follows.
     #[default]
     Async,
-    /// When it is on disk that it may. If that takes too long it is refused.
+    /// When every audit sink has made durable that it may: it is on disk. If that takes too long, or one of them cannot,
+    /// it is refused. Without a sink nobody waits for anything.
     BeforeEffect,
 }
 

@@ -148,6 +148,10 @@ fn who_prefers_to_go_on_goes_on() {
     let _publisher = publish(&world.router, "live/a");
     eventually("records are lost", || world.router.audit_stats().is_some_and(|stats| stats.lost > 0));
     let _other = publish(&world.router, "live/b");
+    // But not where it must be on record first: what no sink took is not, also when the next is taken again.
+    assert_eq!(try_publish(&world.router, "court/a", 0).unwrap_err(), Reason::AuditUnavailable);
+    world.broken.store(false, Ordering::SeqCst);
+    eventually("it can be recorded again", || try_publish(&world.router, "court/a", 0).is_ok());
 }
 
 #[test]

@@ -75,6 +75,17 @@ fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec 
     app
 }
 
+/// Whether what applications promise can be kept.
+pub(super) fn check(apps: &[AppSpec], has_trail: bool) -> Result<(), String> {
+    match apps.iter().find(|app| app.durable == Durable::BeforeEffect) {
+        Some(app) if !has_trail => Err(format!(
+            "app \"{}\" has durable = \"before-effect\", and no trail is kept: give data (or --data DIR) for that",
+            app.name
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn read_filler(path: &Path) -> Result<Filler, String> {
     let wrong = |what: &dyn Display| format!("cannot be used: {}: {what}", path.display());
     let size = fs::metadata(path).map_err(|error| wrong(&error))?.len();

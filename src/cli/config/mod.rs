@@ -118,7 +118,10 @@ impl ServerConfig {
             }
         };
         let mut found = problems.into_found();
-        let told = config.put_above(overrides).and_then(|()| listen::check(&config.rtmp, &config.access));
+        let told = config
+            .put_above(overrides)
+            .and_then(|()| listen::check(&config.rtmp, &config.access))
+            .and_then(|()| apps::check(&config.apps, config.data.is_some()));
         if let Err(text) = told
             && found.is_empty()
         {

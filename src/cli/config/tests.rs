@@ -221,6 +221,17 @@ fn what_other_machines_can_reach_needs_a_guard_or_a_word() {
 }
 
 #[test]
+fn nobody_is_promised_to_be_on_record_where_no_record_is_kept() {
+    let text = "[[app]]\nname = \"court\"\ndurable = \"before-effect\"\n";
+    let problem = one_problem(text);
+    assert!(problem.contains("court") && problem.contains("--data DIR"), "{problem}");
+    assert!(load(&format!("data = \"d\"\n{text}")).is_ok());
+    assert!(load_with(text, &Overrides { data: Some("d".into()), ..Overrides::default() }).is_ok());
+    let wrong = one_problem("[audit]\non_decision_loss = \"ignore\"\n");
+    assert!(wrong.contains("\"continue\", \"refuse-new\" or \"halt\", not \"ignore\""), "{wrong}");
+}
+
+#[test]
 fn the_command_line_stands_above_the_file() {
     let overrides = Overrides {
         rtmp: vec!["127.0.0.1:2000".parse().unwrap()],
