@@ -1,7 +1,7 @@
 //! Who waits until it is on record that it may, and what is done while nothing can be recorded.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ struct Disk {
     go: Receiver<()>,
     held_up: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
+    /// Flushes that are through.
+    flushed: Arc<AtomicU64>,
     inner: MemorySink,
 }
 
@@ -36,6 +38,7 @@ impl AuditSink for Disk {
         if self.held_up.load(Ordering::SeqCst) {
             let _ = self.go.recv();
         }
+        self.flushed.fetch_add(1, Ordering::SeqCst);
         self.inner.flush()
     }
 }
@@ -45,13 +48,21 @@ struct World {
     go: Sender<()>,
     held_up: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
+    flushed: Arc<AtomicU64>,
     records: MemorySink,
 }
 
 fn world(policy: LossPolicy, change: impl FnOnce(&mut Limits)) -> World {
     let (go, going) = channel();
-    let (held_up, broken, records) = (Arc::default(), Arc::default(), MemorySink::new(10_000));
-    let disk = Disk { go: going, held_up: Arc::clone(&held_up), broken: Arc::clone(&broken), inner: records.clone() };
+    let (held_up, broken, flushed) = (Arc::default(), Arc::default(), Arc::default());
+    let records = MemorySink::new(10_000);
+    let disk = Disk {
+        go: going,
+        held_up: Arc::clone(&held_up),
+        broken: Arc::clone(&broken),
+        flushed: Arc::clone(&flushed),
+        inner: records.clone(),
+    };
     let router = limited(change)
         .shards(2)
         .app(AppSpec::new("court").durable(Durable::BeforeEffect))
@@ -60,7 +71,7 @@ fn world(policy: LossPolicy, change: impl FnOnce(&mut Limits)) -> World {
         .audit(Box::new(disk))
         .start()
         .unwrap();
-    World { router, go, held_up, broken, records }
+    World { router, go, held_up, broken, flushed, records }
 }
 
 fn kinds(records: &MemorySink) -> Vec<FactKind> {
@@ -74,8 +85,7 @@ fn kinds(records: &MemorySink) -> Vec<FactKind> {
 #[test]
 fn nobody_starts_before_it_is_on_disk_that_they_may_and_others_do_not_wait_for_that() {
     let world = world(LossPolicy::default(), |limits| limits.audit_deadline = WAIT);
-    eventually("the start is flushed", || world.records.records().len() == 1);
-    std::thread::sleep(Duration::from_millis(50));
+    eventually("the start is flushed", || world.flushed.load(Ordering::SeqCst) > 0);
     world.held_up.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| publish(&world.router, "court/hearing"));
@@ -109,8 +119,7 @@ fn nobody_starts_before_it_is_on_disk_that_they_may_and_others_do_not_wait_for_t
 #[test]
 fn who_is_not_on_record_in_time_is_refused() {
     let world = world(LossPolicy::default(), |limits| limits.audit_deadline = Duration::from_millis(50));
-    eventually("the start is flushed", || world.records.records().len() == 1);
-    std::thread::sleep(Duration::from_millis(50));
+    eventually("the start is flushed", || world.flushed.load(Ordering::SeqCst) > 0);
     world.held_up.store(true, Ordering::SeqCst);
     assert_eq!(try_publish(&world.router, "court/a", 0).unwrap_err(), Reason::AuditUnavailable);
     drop(world.go);

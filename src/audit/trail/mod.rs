@@ -125,6 +125,9 @@ pub struct Trail {
     /// The last record that is.
     durable: u64,
     checkpoints: Box<dyn Appended>,
+    /// Bytes of whole lines of them, and whether a failed write may have left a part of a line behind that.
+    checkpoints_length: u64,
+    checkpoints_torn: bool,
     /// Of the last checkpoint.
     checkpoint_hash: Hash,
     checkpoint_seq: u64,
@@ -173,7 +176,8 @@ impl Trail {
         let page = page_path(&dir, boot);
         let counters = CounterPage::create(&page).map_err(failed(&page, "map"))?;
         let checkpoints_path = dir.join(CHECKPOINTS);
-        let checkpoint_hash = last_checkpoint(&checkpoints_path).map_err(failed(&checkpoints_path, "read"))?;
+        let (checkpoint_hash, checkpoints_length) =
+            last_checkpoint(&checkpoints_path).map_err(failed(&checkpoints_path, "read"))?;
         let checkpoints = disk.append(&checkpoints_path).map_err(failed(&checkpoints_path, "open"))?;
         // On a disk that is full already nothing can be kept; it is tried again later.
         let reserved = disk.reserve(&dir.join(RESERVE), RESERVE_BYTES).is_ok();
@@ -191,6 +195,8 @@ impl Trail {
             segment: None,
             unsynced: false,
             checkpoints,
+            checkpoints_length,
+            checkpoints_torn: false,
             checkpoint_hash,
             checkpoint_at: None,
             now: Now::default(),
@@ -312,13 +318,28 @@ impl Trail {
         Ok(())
     }
 
-    /// The disk is full: what was kept of it is for saying so, and for the checkpoints of a trail that stands still.
-    fn tell_full(&mut self) {
-        self.reserved = false;
-        if self.disk.release(&self.dir.join(RESERVE)).is_ok() {
-            // Who offered what found no room is told that it did not; whether this could be said changes nothing.
+    /// How something went. If it found no room, what was kept of the disk is for saying so, and for the checkpoints of a
+    /// trail that stands still.
+    fn unless_full(&mut self, done: Result<(), AuditError>) -> Result<(), AuditError> {
+        let no_room = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let is_full = matches!(&done, Err(AuditError::File { source, .. }) if no_room(source.kind()));
+        if is_full && std::mem::take(&mut self.reserved) && self.disk.release(&self.dir.join(RESERVE)).is_ok() {
+            // Who found no room is told that; whether this could be said changes nothing.
             let _ = self.append(|writer| writer.note("disk_full", DISK_FULL_CODE, |_| ())).and_then(|()| self.sync());
         }
+        done
+    }
+
+    /// What is due now that nobody asks for: another segment, a checkpoint, what has become of the clock.
+    fn pass(&mut self, now: Now, attempted: &mut dyn FnMut() -> BTreeMap<u16, u64>) -> Result<(), AuditError> {
+        self.begin_segment()?;
+        let old = |segment: &Segment| now.mono.since(segment.since) >= self.options.segment_age;
+        if self.segment.as_ref().is_some_and(old) && self.state.seq > self.checkpoint_seq {
+            self.end_segment()?;
+            self.begin_segment()?;
+        }
+        self.see_clocks(now)?;
+        if self.is_checkpoint_due() { self.checkpoint(&attempted()) } else { Ok(()) }
     }
 
     /// Tells where the clock on the wall was set: from there on times are others. The order of records is that of
@@ -344,8 +365,14 @@ impl Trail {
         let seal = (&self.checkpoint_hash, self.options.key.as_ref());
         let hash = checkpoint::write(&mut out, &self.log, place, self.now, &self.state, attempted, seal);
         let path = self.dir.join(CHECKPOINTS);
-        let written = self.checkpoints.write_all(&out).and_then(|()| self.checkpoints.sync());
-        written.map_err(failed(&path, "append to"))?;
+        if self.checkpoints_torn {
+            self.checkpoints.cut(self.checkpoints_length).map_err(failed(&path, "cut a torn line off"))?;
+        }
+        self.checkpoints_torn = true;
+        self.checkpoints.write_all(&out).map_err(failed(&path, "append to"))?;
+        self.checkpoints_torn = false;
+        self.checkpoints_length += out.len() as u64;
+        self.checkpoints.sync().map_err(failed(&path, "sync"))?;
         self.checkpoint_hash = hash;
         self.checkpoint_seq = self.state.seq;
         self.checkpoint_at = Some(self.now.mono);
@@ -372,12 +399,7 @@ impl AuditSink for Trail {
         }
         self.begin_segment()?;
         let written = self.append(|writer| records.iter().for_each(|record| writer.record(record)));
-        if let Err(AuditError::File { source, .. }) = &written
-            && source.kind() == io::ErrorKind::StorageFull
-        {
-            self.tell_full();
-        }
-        written
+        self.unless_full(written)
     }
 
     fn flush(&mut self) -> Result<(), AuditError> {
@@ -390,14 +412,8 @@ impl AuditSink for Trail {
 
     fn tick(&mut self, now: Now, attempted: &mut dyn FnMut() -> BTreeMap<u16, u64>) -> Result<(), AuditError> {
         self.now = now;
-        self.begin_segment()?;
-        let old = |segment: &Segment| now.mono.since(segment.since) >= self.options.segment_age;
-        if self.segment.as_ref().is_some_and(old) && self.state.seq > self.checkpoint_seq {
-            self.end_segment()?;
-            self.begin_segment()?;
-        }
-        self.see_clocks(now)?;
-        if self.is_checkpoint_due() { self.checkpoint(&attempted()) } else { Ok(()) }
+        let passed = self.pass(now, attempted);
+        self.unless_full(passed)
     }
 
     fn close(&mut self, now: Now, attempted: &mut dyn FnMut() -> BTreeMap<u16, u64>) -> Result<(), AuditError> {
@@ -513,11 +529,11 @@ impl Writer<'_> {
     }
 }
 
-/// The hash of the last whole checkpoint.
-fn last_checkpoint(path: &Path) -> io::Result<Hash> {
+/// The hash of the last whole checkpoint, and where it ends.
+fn last_checkpoint(path: &Path) -> io::Result<(Hash, u64)> {
     let mut file = match File::options().read(true).write(true).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(NOTHING),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((NOTHING, 0)),
         Err(error) => return Err(error),
     };
     // Its last lines are enough: one that a crash has torn, and the whole one before.
@@ -535,7 +551,7 @@ fn last_checkpoint(path: &Path) -> io::Result<Hash> {
         file.set_len(from + whole as u64)?;
     }
     let last = bytes[..whole].split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
-    Ok(last.map_or(NOTHING, hash::Hasher::of))
+    Ok((last.map_or(NOTHING, hash::Hasher::of), from + whole as u64))
 }
 
 /// A name for a trail that is like no other.

@@ -75,6 +75,13 @@ impl Told {
         Self::over(Trail::open(&folder.0, options).unwrap())
     }
 
+    /// A trail that has begun on a disk that may fail.
+    fn on(disk: Failing, folder: &Folder) -> Self {
+        let mut told = Self::over(Trail::open_on(Box::new(disk), folder.0.clone(), TrailOptions::default()).unwrap());
+        told.pass(0).unwrap();
+        told
+    }
+
     fn over(trail: Trail) -> Self {
         Self { trail, seq: 0, told: BTreeMap::new(), ms: 0 }
     }
@@ -446,9 +453,7 @@ fn a_sync_that_fails_poisons_its_segment_and_the_next_says_what_is_in_doubt() {
     let folder = Folder::new("sync");
     let disk = Failing::default();
     let broken = Arc::clone(&disk.broken);
-    let trail = Trail::open_on(Box::new(disk), folder.0.clone(), TrailOptions::default()).unwrap();
-    let mut told = Told::over(trail);
-    told.pass(0).unwrap();
+    let mut told = Told::on(disk, &folder);
     told.some(5);
     told.trail.flush().unwrap();
     told.some(3);
@@ -473,9 +478,7 @@ fn a_batch_that_a_full_disk_took_half_of_is_taken_back_and_written_whole_later()
     let folder = Folder::new("full");
     let disk = Failing::default();
     let full = Arc::clone(&disk.full);
-    let trail = Trail::open_on(Box::new(disk), folder.0.clone(), TrailOptions::default()).unwrap();
-    let mut told = Told::over(trail);
-    told.pass(0).unwrap();
+    let mut told = Told::on(disk, &folder);
     told.some(2);
     full.store(true, Ordering::Relaxed);
     let records = told.tell(0, 3);
@@ -495,9 +498,7 @@ fn a_full_disk_is_told_on_it_and_checkpoints_go_on_until_there_is_room() {
     let folder = Folder::new("reserve");
     let disk = Failing::default();
     let (full, spare) = (Arc::clone(&disk.full), Arc::clone(&disk.spare));
-    let trail = Trail::open_on(Box::new(disk), folder.0.clone(), TrailOptions::default()).unwrap();
-    let mut told = Told::over(trail);
-    told.pass(0).unwrap();
+    let mut told = Told::on(disk, &folder);
     told.some(2);
     full.store(true, Ordering::Relaxed);
     let records = told.tell(0, 1);
@@ -516,6 +517,25 @@ fn a_full_disk_is_told_on_it_and_checkpoints_go_on_until_there_is_room() {
     told.write(&records);
     assert_eq!(spare.load(Ordering::Relaxed), RESERVE_BYTES as u64, "it is kept anew");
     told.close();
+    let report = folder.verify();
+    assert_eq!((report.code(), report.sums()), (0, (3, 3, 0)), "{report:?}");
+}
+
+#[test]
+fn a_disk_that_others_fill_while_nothing_comes_is_told_too_and_no_checkpoint_is_torn() {
+    let folder = Folder::new("filled");
+    let disk = Failing::default();
+    let full = Arc::clone(&disk.full);
+    let mut told = Told::on(disk, &folder);
+    told.some(2);
+    full.store(true, Ordering::Relaxed);
+    assert!(told.pass(60_000).is_err(), "half of a checkpoint was written");
+    told.pass(100).unwrap();
+    full.store(false, Ordering::Relaxed);
+    told.some(1);
+    told.close();
+    let text = fs::read_to_string(folder.segment(1)).unwrap();
+    assert_eq!(text.matches("\"event\":\"disk_full\"").count(), 1, "{text}");
     let report = folder.verify();
     assert_eq!((report.code(), report.sums()), (0, (3, 3, 0)), "{report:?}");
 }
