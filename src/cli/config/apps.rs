@@ -13,7 +13,7 @@ use shardcast::stream::{Absent, AppSpec, Conflict, Durable, Excess, Filler, GopC
 use toml::de::DeValue;
 
 use super::reader::Section;
-use super::units::{bytes, count, count_or_none, duration, parse_duration, shown, text};
+use super::units::{bytes, count, count_or_none, duration, parse_duration, shown, text, word};
 
 /// The applications; without any, the template `*` with its defaults: every application exists.
 pub(super) fn read_apps(sections: Vec<Section<'_>>, base: &Path) -> Vec<AppSpec> {
@@ -61,16 +61,16 @@ fn read_app(mut app: AppSpec, mut section: Section<'_>, base: &Path) -> AppSpec 
         section.wrong("filler", "is shown within republish_grace, which is 0s: give it some time");
     }
     set(&mut app.absent, section.take("absent", absent));
-    set(&mut app.conflict, section.take("conflict", conflict));
+    set(&mut app.conflict, section.take("conflict", word(CONFLICTS)));
     set(&mut app.stall_after, section.take("stall_after", duration(Duration::from_millis(100)..=TEN_MINUTES)));
     set(&mut app.return_after, section.take("return_after", return_after));
-    set(&mut app.durable, section.take("durable", durable));
+    set(&mut app.durable, section.take("durable", word(DURABLE)));
     set(&mut app.seats.connections, section.take("connections", count_or_none(1..=16_777_216)));
     set(&mut app.seats.publishers, section.take("publishers", count_or_none(1..=16_777_216)));
     set(&mut app.seats.viewers, section.take("viewers", count_or_none(1..=16_777_216)));
     set(&mut app.publisher.bitrate, section.take("publisher_bitrate", count_or_none(8_000..=1_000_000_000_000)));
     set(&mut app.publisher.frame_rate, section.take("publisher_frame_rate", count_or_none(1..=10_000)));
-    set(&mut app.publisher.excess, section.take("publisher_excess", excess));
+    set(&mut app.publisher.excess, section.take("publisher_excess", word(EXCESS)));
     section.finish();
     app
 }
@@ -156,15 +156,6 @@ fn absent(value: &DeValue<'_>) -> Result<Absent, String> {
     }
 }
 
-fn conflict(value: &DeValue<'_>) -> Result<Conflict, String> {
-    match value.as_str() {
-        Some("refuse") => Ok(Conflict::Refuse),
-        Some("take-over") => Ok(Conflict::TakeOver),
-        Some("backup") => Ok(Conflict::Backup),
-        _ => Err(format!("must be \"refuse\", \"take-over\" or \"backup\", not {}", shown(value))),
-    }
-}
-
 fn return_after(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
     match value.as_str() {
         Some("never") => Ok(None),
@@ -176,25 +167,14 @@ fn return_after(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
     }
 }
 
-fn durable(value: &DeValue<'_>) -> Result<Durable, String> {
-    match value.as_str() {
-        Some("async") => Ok(Durable::Async),
-        Some("before-effect") => Ok(Durable::BeforeEffect),
-        _ => Err(format!("must be \"async\" or \"before-effect\", not {}", shown(value))),
-    }
-}
-
-fn excess(value: &DeValue<'_>) -> Result<Excess, String> {
-    match value.as_str() {
-        Some("warn") => Ok(Excess::Warn),
-        Some("throttle") => Ok(Excess::Throttle),
-        Some("close") => Ok(Excess::Close),
-        _ => Err(format!("must be \"warn\", \"throttle\" or \"close\", not {}", shown(value))),
-    }
-}
-
 const MERGE_LEAST: Duration = Duration::from_millis(1);
 const MERGE_MOST: Duration = Duration::from_secs(2);
 const WAIT_LEAST: Duration = Duration::from_millis(100);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
+
+const CONFLICTS: [(&str, Conflict); 3] =
+    [("refuse", Conflict::Refuse), ("take-over", Conflict::TakeOver), ("backup", Conflict::Backup)];
+const DURABLE: [(&str, Durable); 2] = [("async", Durable::Async), ("before-effect", Durable::BeforeEffect)];
+const EXCESS: [(&str, Excess); 3] =
+    [("warn", Excess::Warn), ("throttle", Excess::Throttle), ("close", Excess::Close)];

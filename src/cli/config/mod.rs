@@ -34,7 +34,7 @@ pub(crate) use units::parse_bytes;
 pub(crate) use units::{parse_duration, parse_memory, show_duration};
 
 use reader::{Problems, Section};
-use units::{count, duration, list, shown, text, yes_or_no};
+use units::{count, duration, list, shown, text, word, yes_or_no};
 
 /// The whole configuration of a server.
 #[derive(Clone, Debug)]
@@ -286,7 +286,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     let mut on_loss = LossPolicy::default();
     for (key, policy) in [("on_decision_loss", &mut on_loss.decisions), ("on_telemetry_loss", &mut on_loss.telemetry)]
     {
-        if let Some(given) = audit.take(key, loss_policy) {
+        if let Some(given) = audit.take(key, word(ON_LOSS)) {
             *policy = given;
         }
     }
@@ -315,14 +315,8 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     }
 }
 
-fn loss_policy(value: &DeValue<'_>) -> Result<OnLoss, String> {
-    match value.as_str() {
-        Some("continue") => Ok(OnLoss::Continue),
-        Some("refuse-new") => Ok(OnLoss::RefuseNew),
-        Some("halt") => Ok(OnLoss::Halt),
-        _ => Err(format!("must be \"continue\", \"refuse-new\" or \"halt\", not {}", shown(value))),
-    }
-}
+const ON_LOSS: [(&str, OnLoss); 3] =
+    [("continue", OnLoss::Continue), ("refuse-new", OnLoss::RefuseNew), ("halt", OnLoss::Halt)];
 
 fn shards(value: &DeValue<'_>) -> Result<Option<usize>, String> {
     if value.as_str() == Some("auto") {

@@ -30,6 +30,20 @@ pub(super) fn count_or_none<T: TryFrom<u64>>(
     }
 }
 
+/// One of a few words.
+pub(super) fn word<T: Copy, const N: usize>(
+    words: [(&'static str, T); N],
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    move |value| {
+        let known = words.iter().find(|(word, _)| value.as_str() == Some(word));
+        known.map(|(_, what)| *what).ok_or_else(|| {
+            let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let (last, others) = quoted.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+            format!("must be {} or {last}, not {}", others.join(", "), shown(value))
+        })
+    }
+}
+
 /// Bytes: a whole number, or a text such as `"64KiB"`.
 pub(super) fn bytes<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| {
