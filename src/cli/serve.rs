@@ -1,7 +1,7 @@
 //! `shardcast serve`: the only file of the command line that calls the router.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,14 +16,14 @@ use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::audit::pseudonym::read_key;
+use super::audit::pseudonym::read_key as pseudonym_key;
 use super::banner::{Running, banner};
 use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
 use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
 use super::reload::Reload;
-use super::{Failure, log};
+use super::{Failure, key_file, log};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -185,8 +185,12 @@ impl Server {
         }
         let audit = config.data.as_ref().map(|data| data.join("audit"));
         if let Some(dir) = &audit {
-            let key = config.audit_key.as_deref().map(signing_key).transpose()?;
-            let pseudonyms = config.pseudonym_key.as_deref().map(read_key).transpose()?;
+            let key = config
+                .audit_key
+                .as_deref()
+                .map(|path| key_file::read(SIGNS, path, SigningKey::from_pem))
+                .transpose()?;
+            let pseudonyms = config.pseudonym_key.as_deref().map(pseudonym_key).transpose()?;
             let options = TrailOptions { key, pseudonyms, ..TrailOptions::default() };
             builder = builder.audit(Box::new(Trail::open(dir, options).map_err(Failure::runtime)?));
         }
@@ -305,14 +309,7 @@ impl Logger {
     }
 }
 
-/// Reads the key that signs checkpoints.
-fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::runtime(format!("the key of the audit trail in {} cannot be used: {why}", path.display()))
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    SigningKey::from_pem(&text).map_err(|error| failed(&error))
-}
+const SIGNS: &str = "the key of the audit trail";
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:1935 or [::]:1935".into())

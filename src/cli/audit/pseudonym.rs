@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use shardcast::audit::trail::PseudonymKey;
 
-use super::super::Failure;
+use super::super::{Failure, key_file};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,9 +23,5 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Reads the key.
 pub(in crate::cli) fn read_key(path: &Path) -> Result<PseudonymKey, Failure> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::runtime(format!("the key of pseudonyms in {} cannot be used: {why}", path.display()))
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    PseudonymKey::from_hex(&text).map_err(|error| failed(&error))
+    key_file::read("the key of pseudonyms", path, PseudonymKey::from_hex)
 }

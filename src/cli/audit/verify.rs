@@ -9,8 +9,9 @@ use serde_json::json;
 use shardcast::audit::producer_of;
 use shardcast::audit::trail::{Finding, Report, Verifier, VerifyingKey, hex, segments};
 use shardcast::fact::Class;
+use shardcast::limits::SHARDS_MAX;
 
-use super::super::Failure;
+use super::super::{Failure, key_file};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -72,8 +73,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 pub(super) fn read_key(path: &Path) -> Result<VerifyingKey, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    VerifyingKey::from_pem(&text).map_err(|error| unreadable(path, &error))
+    key_file::read("the public key", path, VerifyingKey::from_pem)
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
@@ -144,14 +144,11 @@ fn producer(number: u16) -> String {
         Class::Decision => "decisions",
         Class::Telemetry => "telemetry",
     };
-    match id {
-        ROUTER_IDS.. => format!("producer {number}, {what} of the router itself"),
-        shard => format!("producer {number}, {what} of shard {shard}"),
+    match usize::from(id) {
+        shard @ ..SHARDS_MAX => format!("producer {number}, {what} of shard {shard}"),
+        _ => format!("producer {number}, {what} of the router itself"),
     }
 }
-
-/// Shards have lower numbers.
-const ROUTER_IDS: u16 = u16::MAX - 15;
 
 fn sentence(finding: &Finding) -> String {
     match finding {
