@@ -4,9 +4,10 @@
 //! the writer thread → [`AuditSink`]s. It never makes the media path wait and never loses a record in silence:
 //! what the channel could not take is itself a record, in its place, and `attempted = written + lost` is exact.
 //!
-//! [`trail`] keeps it on disk: chained, signed, exact also after a kill. Left out and planned: records that are durable
-//! before their effect, a lane of their own for decisions, followers.
+//! `trail` keeps it on disk: chained, signed, exact also after a kill. `follow` carries it from there to other places.
 
+#[cfg(feature = "trail")]
+pub mod follow;
 mod json;
 mod memory;
 mod pipeline;

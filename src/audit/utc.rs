@@ -38,6 +38,16 @@ pub(crate) fn rfc3339(wall: Wall) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// `2026-01-31T23:59:59Z`.
+#[cfg(feature = "follow-s3")]
+pub(super) fn rfc3339_seconds(wall: Wall) -> String {
+    let mut text = Vec::new();
+    write_rfc3339(wall, &mut text);
+    text.truncate(text.len() - ".123456789Z".len());
+    text.push(b'Z');
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Year, month and day of a count of days since 1970-01-01, in the Gregorian calendar.
 ///
 /// [Howard Hinnant, `civil_from_days`](https://howardhinnant.github.io/date_algorithms.html#civil_from_days),

@@ -77,7 +77,7 @@ impl Appended for File {
     }
 }
 
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+pub(in crate::audit) fn make_folder(folder: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -85,14 +85,14 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(in crate::audit) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 
 /// Else a file that was just made might be gone after a power loss, with all that was synced into it.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(in crate::audit) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or_else(|| Path::new("."))).and_then(|folder| folder.sync_all())
 }

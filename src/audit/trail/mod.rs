@@ -20,7 +20,7 @@
 
 mod account;
 mod checkpoint;
-mod disk;
+pub(in crate::audit) mod disk;
 mod hash;
 mod key;
 mod line;
@@ -214,6 +214,37 @@ impl Trail {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Its name, like that of no other.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// The number of the last record that is known to be on disk.
+    #[must_use]
+    pub const fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Says that a follower has put so many records aside.
+    pub(super) fn tell_refused(&mut self, follower: &str, count: u64) -> Result<(), AuditError> {
+        self.begin_segment()?;
+        self.append(|writer| {
+            writer.note("follower_refuse", FOLLOWER_REFUSE_CODE, |line| {
+                line.text("follower", follower);
+                line.number("count", count);
+            });
+        })
+    }
+
+    /// Says that a follower fails, or no longer does.
+    pub(super) fn tell_follower(&mut self, follower: &str, fails: bool) -> Result<(), AuditError> {
+        let (event, code) =
+            if fails { ("follower_fail", FOLLOWER_FAIL_CODE) } else { ("follower_return", FOLLOWER_RETURN_CODE) };
+        self.begin_segment()?;
+        self.append(|writer| writer.note(event, code, |line| line.text("follower", follower)))
     }
 
     /// Appends lines that `write` makes of where the trail stands: all of them or none.
@@ -577,6 +608,9 @@ const SYNC_FAILED_CODE: u64 = 1003;
 const RECOVERY_CODE: u64 = 1004;
 const CLOCK_STEP_CODE: u64 = 1005;
 const DISK_FULL_CODE: u64 = 1006;
+const FOLLOWER_REFUSE_CODE: u64 = 1007;
+const FOLLOWER_FAIL_CODE: u64 = 1008;
+const FOLLOWER_RETURN_CODE: u64 = 1009;
 /// What is kept of the disk for when it is full: enough for hours of checkpoints.
 const RESERVE_BYTES: usize = 1024 * 1024;
 const RESERVE: &str = "reserve";
