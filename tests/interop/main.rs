@@ -9,9 +9,12 @@
 //! tells whether a client or shardcast is to blame. Tests of what only shardcast does skip themselves then.
 #![cfg(feature = "server")]
 
-mod packets;
+#[path = "../support/process.rs"]
 mod process;
+#[path = "../support/tools.rs"]
 mod tools;
+
+mod packets;
 mod top;
 mod media;
 mod world;

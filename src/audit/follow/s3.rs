@@ -142,7 +142,9 @@ impl Destination for S3 {
             ("content-type", "application/x-ndjson"),
             // What is there already is there for good.
             ("if-none-match", "*"),
+            // Nothing is locked without a checksum.
             ("x-amz-checksum-sha256", &BASE64_STANDARD.encode(digest(&SHA256, &body))),
+            ("x-amz-sdk-checksum-algorithm", "SHA256"),
             ("x-amz-object-lock-mode", self.options.lock.name()),
             ("x-amz-object-lock-retain-until-date", &until),
         ];

@@ -1,4 +1,5 @@
 //! The tools of others, where they are, and what happens when they are not there.
+#![allow(dead_code, reason = "each suite needs some of them")]
 
 use std::env;
 use std::io::Write;
@@ -21,6 +22,14 @@ pub(crate) enum Tool {
     Script,
     /// nginx with nginx-rtmp, for the control group.
     Nginx,
+    /// `postgres` and `initdb`.
+    Postgres,
+    /// `rsyslogd` with its driver for OpenSSL.
+    Rsyslog,
+    /// `openssl`, which makes certificates.
+    Openssl,
+    /// A Python with `moto[server]` and `standardwebhooks`.
+    Python,
 }
 
 impl Tool {
@@ -39,6 +48,19 @@ impl Tool {
             Self::Script => in_path("script"),
             Self::Nginx => {
                 in_path("nginx").or_else(|| Some("/usr/sbin/nginx".into()).filter(|path: &PathBuf| path.is_file()))
+            }
+            Self::Postgres => {
+                in_folders("/usr/lib/postgresql", "bin/initdb").map(|path| path.with_file_name("postgres"))
+            }
+            Self::Rsyslog => {
+                in_folders("/usr/lib", "rsyslog/lmnsd_ossl.so")?;
+                Some("/usr/sbin/rsyslogd".into()).filter(|path: &PathBuf| path.is_file())
+            }
+            Self::Openssl => in_path("openssl"),
+            Self::Python => {
+                let python = cache()?.join("venv/bin/python3");
+                let can = Command::new(&python).args(["-c", "import moto.server, standardwebhooks"]).output();
+                Some(python).filter(|_| can.is_ok_and(|done| done.status.success()))
             }
         }
     }
@@ -81,14 +103,24 @@ fn has_elements() -> bool {
     *FOUND.get_or_init(|| elements.split(' ').all(exists))
 }
 
-/// The binary inside the Python package `imageio-ffmpeg`, in the virtual environment that `.ci/run` makes.
-fn in_cache() -> Option<PathBuf> {
+/// What `.ci/run` has put aside.
+fn cache() -> Option<PathBuf> {
     let cache = match env::var_os("XDG_CACHE_HOME") {
         Some(path) => PathBuf::from(path),
         None => Path::new(&env::var_os("HOME")?).join(".cache"),
     };
-    let libraries = cache.join("shardcast-ci/venv/lib");
-    let pythons = libraries.read_dir().ok()?.flatten();
+    Some(cache.join("shardcast-ci"))
+}
+
+/// A file in one of the folders in a folder.
+fn in_folders(folder: &str, file: &str) -> Option<PathBuf> {
+    let folders = Path::new(folder).read_dir().ok()?.flatten();
+    folders.map(|folder| folder.path().join(file)).find(|path| path.is_file())
+}
+
+/// The binary inside the Python package `imageio-ffmpeg`, in the virtual environment that `.ci/run` makes.
+fn in_cache() -> Option<PathBuf> {
+    let pythons = cache()?.join("venv/lib").read_dir().ok()?.flatten();
     let binaries = pythons.map(|python| python.path().join("site-packages/imageio_ffmpeg/binaries"));
     let mut files = binaries.filter_map(|dir| dir.read_dir().ok()).flatten().flatten().map(|entry| entry.path());
     files.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ffmpeg-")))

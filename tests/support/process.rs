@@ -1,6 +1,7 @@
 //! Child processes with a deadline: started, watched, waited for and, whatever happens, never left behind.
 //!
 //! Their output goes to files, so that none of them ever blocks on a full pipe, and a failed test prints it.
+#![allow(dead_code, reason = "each suite needs a part of it")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ impl Dir {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop").join(name);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("processes").join(name);
         fs::create_dir_all(&path).expect("the test's directory can be made");
         Self(path)
     }
