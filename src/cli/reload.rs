@@ -33,6 +33,7 @@ impl Reload {
             ("control", running.control != read.control),
             ("audit.key_file", running.audit_key != read.audit_key),
             ("audit.pseudonym_key_file", running.pseudonym_key != read.pseudonym_key),
+            ("[[audit.follower]]", running.followers != read.followers),
             ("log", running.log != read.log),
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use shardcast::Router;
+use shardcast::audit::follow::{Followed, Followers, FollowersWatch};
 use shardcast::audit::trail::{SigningKey, Trail, TrailOptions};
 use shardcast::extension::AllowAll;
 use shardcast::fact::FactKind;
@@ -23,7 +24,7 @@ use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
 use super::reload::Reload;
-use super::{Failure, key_file, log};
+use super::{Failure, follow, key_file, log};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -163,6 +164,8 @@ struct Server {
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
+    /// None where no trail is kept.
+    followers: Option<Followers>,
     logger: Logger,
 }
 
@@ -184,6 +187,7 @@ impl Server {
             builder = builder.authenticator(authenticator);
         }
         let audit = config.data.as_ref().map(|data| data.join("audit"));
+        let mut followers = None;
         if let Some(dir) = &audit {
             let key = config
                 .audit_key
@@ -192,16 +196,22 @@ impl Server {
                 .transpose()?;
             let pseudonyms = config.pseudonym_key.as_deref().map(pseudonym_key).transpose()?;
             let options = TrailOptions { key, pseudonyms, ..TrailOptions::default() };
-            builder = builder.audit(Box::new(Trail::open(dir, options).map_err(Failure::runtime)?));
+            let trail = Trail::open(dir, options).map_err(Failure::runtime)?;
+            let started = Followed::start(trail, follow::followers(&config.followers)?);
+            let (followed, running) = started.map_err(Failure::runtime)?;
+            builder = builder.audit(Box::new(followed));
+            followers = Some(running);
         }
+        let watch = followers.as_ref().map(Followers::watch).unwrap_or_default();
+        builder = builder.health_check(Arc::new(watch.clone()));
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);
-        let control = control(config, &router)?;
+        let control = control(config, &router, &watch)?;
         let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));
         let heap = HeapKeeper::start(Arc::clone(&router)).map_err(no_thread)?;
-        let logger = Logger::start(router.events(), config.exit_on_hang).map_err(no_thread)?;
+        let logger = Logger::start(router.events(), watch, config.exit_on_hang).map_err(no_thread)?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, control, heap, listeners, cores, audit, logger })
+        Ok(Self { router, control, heap, listeners, cores, audit, followers, logger })
     }
 
     fn running(&self) -> Running<'_> {
@@ -239,6 +249,7 @@ impl Server {
         // Nobody else has it by now.
         let Some(router) = Arc::into_inner(self.router) else { return };
         let report = router.stop(drain);
+        let followers = self.followers.map(|followers| followers.stop(FOLLOWERS_GRACE)).unwrap_or_default();
         self.logger.stop();
         if !report.drained {
             tracing::warn!("not every session ended within {drain:?}: those left were cut off");
@@ -246,18 +257,29 @@ impl Server {
         if report.audit.lost > 0 {
             tracing::warn!("the audit trail lost {} of {} records", report.audit.lost, report.audit.attempted);
         }
+        for stats in followers.iter().filter(|stats| stats.lag > 0) {
+            let (name, lag) = (&stats.name, stats.lag);
+            tracing::warn!(
+                "the follower {name:?} of the audit trail is {lag} records behind: they follow after the next start"
+            );
+        }
     }
 }
 
 /// Where the configuration says; if it says nothing the server runs also without.
-fn control(config: &ServerConfig, router: &Arc<Router>) -> Result<Option<Control>, Failure> {
+fn control(
+    config: &ServerConfig,
+    router: &Arc<Router>,
+    followers: &FollowersWatch,
+) -> Result<Option<Control>, Failure> {
     if let Some(path) = config.control_path() {
-        return Control::start(&path, Arc::clone(router)).map(Some).map_err(Failure::runtime);
+        return Control::start(&path, Arc::clone(router), followers.clone()).map(Some).map_err(Failure::runtime);
     }
     let Some(port) = router.listeners().first().map(|(_, address)| address.port()) else { return Ok(None) };
     let directory = default_directory();
-    let started = make_directory(&directory)
-        .and_then(|()| Control::start(&directory.join(format!("{port}.sock")), Arc::clone(router)));
+    let started = make_directory(&directory).and_then(|()| {
+        Control::start(&directory.join(format!("{port}.sock")), Arc::clone(router), followers.clone())
+    });
     Ok(started.inspect_err(|sentence| tracing::warn!("`shardcast top` will not work: {sentence}")).ok())
 }
 
@@ -276,7 +298,8 @@ struct Logger {
 }
 
 impl Logger {
-    fn start(events: Events, exit_on_hang: bool) -> std::io::Result<Self> {
+    fn start(events: Events, followers: FollowersWatch, exit_on_hang: bool) -> std::io::Result<Self> {
+        let mut followers = follow::Teller::new(followers);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("shardcast-log".into()).spawn(move || {
@@ -289,6 +312,7 @@ impl Logger {
                         std::process::exit(EXIT_HANGING);
                     }
                 }
+                followers.tell();
                 let missed = events.take_missed();
                 if missed > 0 {
                     tracing::warn!("{missed} facts came too fast to be logged; the audit trail has them");
@@ -329,6 +353,9 @@ fn drain(text: &str) -> Result<Duration, String> {
 }
 
 const EXIT_AT_ONCE: i32 = 130;
+
+/// How long followers of the trail may deliver what is left when the router has stopped.
+const FOLLOWERS_GRACE: Duration = Duration::from_secs(5);
 
 /// EX_SOFTWARE of sysexits.h.
 const EXIT_HANGING: i32 = 70;

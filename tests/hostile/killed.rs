@@ -1,5 +1,5 @@
 //! The process is killed at any moment, under load: every fact that was told is in the trail, or the trail says how many
-//! are not.
+//! are not; and whoever follows the trail has each of its records once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ const KILLS: u64 = 200;
 
 #[test]
 fn a_server_that_is_killed_two_hundred_times_accounts_for_every_fact() {
-    let mut server = Server::start("", "");
+    let mut server = Server::start("", FOLLOWED);
     // What the counters said right after each kill, read by nobody but this test.
     let mut told: BTreeMap<u64, u64> = BTreeMap::new();
     let mut dice = 1_u64;
@@ -47,6 +47,10 @@ fn a_server_that_is_killed_two_hundred_times_accounts_for_every_fact() {
         server.start_again();
     }
     server.stop();
+    // What was not delivered by then is after the next start.
+    server.start_again();
+    server.stop();
+    compare_table(&server.audit());
 
     let report = Verifier::default().verify(&server.audit(), &mut |_| {}).expect("the trail can be read");
     assert_eq!(report.findings, []);
@@ -64,6 +68,28 @@ fn a_server_that_is_killed_two_hundred_times_accounts_for_every_fact() {
     assert!(lost > 0 && written > 10 * KILLS, "{written} written, {lost} lost: this was no load");
     assert!(!server.trail().contains("\"exact\":false"), "the machine was not started anew");
 }
+
+/// The table has the trail, line by line.
+#[cfg(feature = "follow-sqlite")]
+fn compare_table(audit: &Path) {
+    let trail = shardcast::audit::trail::segments(audit).expect("there is a trail");
+    let trail = trail.into_iter().map(|(_, path)| fs::read_to_string(path).expect("a segment can be read"));
+    let lines: Vec<String> = trail.collect::<String>().lines().map(str::to_owned).collect();
+    let table = rusqlite::Connection::open(audit.with_file_name("audit.sqlite")).expect("there is a table");
+    let mut rows = table.prepare("SELECT record FROM audit ORDER BY seq").expect("it has records");
+    let rows = rows.query_map([], |row| row.get(0)).expect("they can be read");
+    let rows: Vec<String> = rows.map(|row| row.expect("a record is text")).collect();
+    println!("{} records in the trail, {} in the table of a follower", lines.len(), rows.len());
+    assert!(rows == lines, "the table of a follower has something else than the trail");
+}
+
+#[cfg(not(feature = "follow-sqlite"))]
+fn compare_table(_audit: &Path) {}
+
+#[cfg(feature = "follow-sqlite")]
+const FOLLOWED: &str = "[[audit.follower]]\nname = \"table\"\nto = \"sqlite\"\npath = \"audit.sqlite\"\n";
+#[cfg(not(feature = "follow-sqlite"))]
+const FOLLOWED: &str = "";
 
 /// The sum of all counters on the page of a boot: its slots have 128 bytes, the first is no producer's.
 fn counters(dir: &Path, boot: u64) -> u64 {

@@ -30,7 +30,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         println!("{:<18} {:>4}  {:<9}  {}", kind.name(), *kind as u16, kind.class().name(), kind.sentence());
     }
     println!(
-        "\nThe trail tells of itself: loss, recovery, segment, segment_end, sync_failed, disk_full, clock_step."
+        "\nThe trail tells of itself: loss, recovery, segment, segment_end, sync_failed, disk_full, clock_step,\n\
+         follower_refuse, follower_fail, follower_return."
     );
     Ok(())
 }

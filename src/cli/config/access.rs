@@ -120,7 +120,7 @@ pub(crate) fn read_secret_file(path: &Path, warnings: &mut Vec<String>) -> Resul
     Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn required<'a>(section: &mut Section<'a>, key: &'static str) -> Option<&'a str> {
+pub(super) fn required<'a>(section: &mut Section<'a>, key: &'static str) -> Option<&'a str> {
     let value = section.take(key, text);
     if value.is_none() && !section.has(key) {
         section.wrong(key, "is missing");

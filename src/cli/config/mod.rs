@@ -5,6 +5,7 @@
 
 mod access;
 mod apps;
+mod follow;
 mod limits;
 mod listen;
 mod machine;
@@ -28,6 +29,7 @@ use shardcast::stream::AppSpec;
 use toml::de::{DeTable, DeValue};
 
 pub(crate) use access::{Access, read_secret_file};
+pub(crate) use follow::{FollowerSpec, To};
 pub(crate) use reader::Problem;
 #[cfg(feature = "bench")]
 pub(crate) use units::parse_bytes;
@@ -54,6 +56,8 @@ pub(crate) struct ServerConfig {
     pub(crate) audit_key: Option<PathBuf>,
     /// The file of the key by which addresses and principals are hidden in the trail.
     pub(crate) pseudonym_key: Option<PathBuf>,
+    /// Where the trail is carried to.
+    pub(crate) followers: Vec<FollowerSpec>,
     /// What becomes of sessions while facts do not reach the trail.
     pub(crate) on_loss: LossPolicy,
     pub(crate) rtmp: Vec<SocketAddr>,
@@ -121,7 +125,11 @@ impl ServerConfig {
         let told = config
             .put_above(overrides)
             .and_then(|()| listen::check(&config.rtmp, &config.access))
-            .and_then(|()| apps::check(&config.apps, config.data.is_some()));
+            .and_then(|()| apps::check(&config.apps, config.data.is_some()))
+            .and_then(|()| match config.followers.is_empty() || config.data.is_some() {
+                true => Ok(()),
+                false => Err("audit.follower needs a trail to follow: give data (or --data DIR)".into()),
+            });
         if let Err(text) = told
             && found.is_empty()
         {
@@ -290,6 +298,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
             *policy = given;
         }
     }
+    let followers = follow::read_followers(audit.sections("follower"), base);
     audit.finish();
     let limits = limits::read_limits(root.section("limits"));
     let apps = apps::read_apps(root.sections("app"), base);
@@ -304,6 +313,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         control,
         audit_key,
         pseudonym_key,
+        followers,
         on_loss,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         limits,

@@ -33,6 +33,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use serde::Deserialize;
 use shardcast::Router;
+use shardcast::audit::follow::{FollowerState, FollowerStats, FollowersWatch};
 use shardcast::clock::{Clock, Instant};
 use shardcast::id::{ConnectionId, StreamKey};
 use shardcast::reason::Reason;
@@ -54,7 +55,7 @@ impl Control {
     ///
     /// # Errors
     /// Why not, in a sentence.
-    pub(super) fn start(path: &Path, router: Arc<Router>) -> Result<Self, String> {
+    pub(super) fn start(path: &Path, router: Arc<Router>, followers: FollowersWatch) -> Result<Self, String> {
         let (listener, place) = Place::bind(path)?;
         let failed = |error: io::Error| format!("the control socket {} does not work: {error}", path.display());
         let poll = Poll::new().map_err(failed)?;
@@ -69,6 +70,7 @@ impl Control {
             clients: BTreeMap::new(),
             next: FIRST_CLIENT,
             router,
+            followers,
             clock,
             stop: Arc::clone(&stop),
         };
@@ -96,6 +98,8 @@ struct Desk {
     clients: BTreeMap<usize, Client>,
     next: usize,
     router: Arc<Router>,
+    /// Of the audit trail.
+    followers: FollowersWatch,
     clock: Clock,
     stop: Arc<AtomicBool>,
 }
@@ -259,9 +263,20 @@ impl Desk {
         for window in self.clients.values_mut().map(|client| &mut client.window).chain([&mut asking.window]) {
             window.add(&shards, &streams);
         }
-        let stats = asking.window.tell(&self.router, &shards, &streams, self.clock.instant());
+        let mut stats = asking.window.tell(&self.router, &shards, &streams, self.clock.instant());
+        stats.audit.followers = self.followers.stats().into_iter().map(follower).collect();
         Reply { stats: Some(stats), ..Reply::empty() }
     }
+}
+
+fn follower(stats: FollowerStats) -> model::Follower {
+    let FollowerStats { name, delivered, lag, refused, state, .. } = stats;
+    let halted = matches!(state, FollowerState::Halted(_));
+    let error = match state {
+        FollowerState::Failing(why) | FollowerState::Halted(why) => Some(why),
+        FollowerState::Following | FollowerState::Stopped => None,
+    };
+    model::Follower { name, delivered, lag, refused, error, halted }
 }
 
 fn stream_key(name: &str) -> Result<StreamKey, String> {

@@ -152,4 +152,22 @@ pub(crate) struct Audit {
     pub(crate) lost: u64,
     pub(crate) sink_errors: u64,
     pub(crate) last_error: Option<String>,
+    /// Where the trail is carried to.
+    #[serde(default)]
+    pub(crate) followers: Vec<Follower>,
+}
+
+/// One follower of the trail.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Follower {
+    pub(crate) name: String,
+    /// The last record that is there.
+    pub(crate) delivered: u64,
+    /// Records that are on disk here and not yet there.
+    pub(crate) lag: u64,
+    /// Records that were put aside because they will never be taken.
+    pub(crate) refused: u64,
+    /// Why it does not go on; what it fails with is tried again, and `halted` is not.
+    pub(crate) error: Option<String>,
+    pub(crate) halted: bool,
 }

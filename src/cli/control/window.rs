@@ -103,6 +103,8 @@ impl Window {
                 lost: audit.lost,
                 sink_errors: audit.sink_errors,
                 last_error: audit.last_error.map(|error| error.to_string()),
+                // Not the router's.
+                followers: Vec::new(),
             },
         }
     }

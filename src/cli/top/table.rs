@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::cli::control::model::{Shard, Stats, Stream, Times};
+use crate::cli::control::model::{Follower, Shard, Stats, Stream, Times};
 use crate::cli::plain::plain;
 
 /// What streams are sorted by.
@@ -77,10 +77,10 @@ impl View {
     }
 }
 
-fn summary(stats: &Stats) -> [String; 2] {
+fn summary(stats: &Stats) -> Vec<String> {
     let audit = &stats.audit;
     let error = audit.last_error.as_ref().map_or_else(String::new, |error| format!(" (the last: {})", plain(error)));
-    [
+    let mut lines = vec![
         format!(
             "shardcast {}  up {}  {} streams  {} viewers  {} connections  in {}b/s  out {}b/s  over {:.1} s",
             plain(&stats.version),
@@ -96,7 +96,14 @@ fn summary(stats: &Stats) -> [String; 2] {
             "audit: {} attempted, {} written, {} lost, {} sink errors{error}",
             audit.attempted, audit.written, audit.lost, audit.sink_errors
         ),
-    ]
+    ];
+    lines.extend(audit.followers.iter().map(|follower| {
+        let Follower { name, delivered, lag, refused, error, halted } = follower;
+        let state = if *halted { "stopped" } else { "failing" };
+        let error = error.as_ref().map_or_else(String::new, |error| format!("  {state}: {}", plain(error)));
+        format!("  to {}: record {delivered}, {lag} behind, {refused} refused{error}", plain(name))
+    }));
+    lines
 }
 
 const SHARD_HEADS: [&str; 15] = [
@@ -276,6 +283,7 @@ mod tests {
                 lost: 1,
                 sink_errors: 2,
                 last_error: Some("disk full\u{1b}[2J".into()),
+                ..Audit::default()
             },
             ..Stats::default()
         }
@@ -285,6 +293,18 @@ mod tests {
         let shown = view.plain(&stats());
         let rows = shown.lines().filter(|line| line.starts_with("live/"));
         rows.map(|line| line.split(' ').next().unwrap_or("").to_owned()).collect()
+    }
+
+    #[test]
+    fn each_place_that_the_trail_is_carried_to_has_a_line() {
+        let mut stats = stats();
+        let follower = Follower { name: "worm".into(), delivered: 4_700, lag: 11, ..Follower::default() };
+        let halted = Follower { error: Some("cut\noff".into()), halted: true, ..follower.clone() };
+        stats.audit.followers = vec![follower, halted];
+        let shown = View::new(Sort::Name).plain(&stats);
+        let lines: Vec<&str> = shown.lines().skip(2).take(2).collect();
+        let plain = "  to worm: record 4700, 11 behind, 0 refused";
+        assert_eq!(lines, [plain.to_owned(), format!("{plain}  stopped: cut·off")]);
     }
 
     #[test]
