@@ -105,6 +105,87 @@ kinds! {
     ShardPanic = 50, "shard_panic", Decision, "A shard panicked and was restarted; the count is how many connections were lost.";
     ShardStall = 51, "shard_stall", Telemetry, "A shard does not finish its turn.";
     Configuration = 60, "configuration", Decision, "Configuration was replaced, or a replacement was refused.";
+    Host = 99, "host", Decision, "Something that the host of this router tells, under a name, a code and a class of its own.";
+}
+
+/// A kind of event that a host adds to the trail: declared once, as data, as ours are.
+///
+/// ```
+/// use shardcast::fact::{Class, HostKind};
+/// const DOOR: HostKind = HostKind::new(10_001, "door_open", Class::Decision, "A door of the court room was opened.");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostKind {
+    code: u16,
+    name: &'static str,
+    class: Class,
+    sentence: &'static str,
+}
+
+impl HostKind {
+    /// The least code of a host's own kinds.
+    pub const CODE_MIN: u16 = 10_000;
+
+    /// Declares one. The code is at least [`HostKind::CODE_MIN`], the name has 1 to 32 of `a-z 0-9 _`.
+    ///
+    /// # Panics
+    /// If they are not, which stops the build where it is a constant.
+    #[must_use]
+    pub const fn new(code: u16, name: &'static str, class: Class, sentence: &'static str) -> Self {
+        assert!(code >= Self::CODE_MIN, "codes below 10,000 are shardcast's");
+        assert!(!name.is_empty() && name.len() <= 32, "a name has 1 to 32 characters");
+        let mut rest = name.as_bytes();
+        while let [first, behind @ ..] = rest {
+            assert!(matches!(first, b'a'..=b'z' | b'0'..=b'9' | b'_'), "a name has a-z, 0-9 and _");
+            rest = behind;
+        }
+        Self { code, name, class, sentence }
+    }
+
+    /// The stable number.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.code
+    }
+
+    /// The stable name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// What it is worth.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        self.class
+    }
+
+    /// What it says, for people.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        self.sentence
+    }
+}
+
+/// What a host tells: see [`Router::tell`](crate::Router::tell).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostEvent {
+    /// What happened.
+    pub kind: HostKind,
+    /// Which stream is concerned, if one is.
+    pub stream: Option<StreamKey>,
+    /// Who, if somebody is.
+    pub who: Option<Who>,
+    /// More about it, as a text; it is cut at [`TEXT_BYTES_MAX`](crate::audit::TEXT_BYTES_MAX). No secrets.
+    pub note: Option<Arc<str>>,
+}
+
+impl HostEvent {
+    /// With nothing but its kind.
+    #[must_use]
+    pub const fn new(kind: HostKind) -> Self {
+        Self { kind, stream: None, who: None, note: None }
+    }
 }
 
 /// Who is behind a session.
@@ -144,6 +225,8 @@ pub struct Fact {
     pub duration: Duration,
     /// Frames skipped, connections lost, refusals summed up: see the kind.
     pub count: u64,
+    /// Of [`FactKind::Host`]: what it is.
+    pub host: Option<Arc<HostEvent>>,
 }
 
 impl Fact {
@@ -161,7 +244,33 @@ impl Fact {
             bytes: 0,
             duration: Duration::ZERO,
             count: 0,
+            host: None,
         }
+    }
+
+    /// What a host tells.
+    #[must_use]
+    pub fn of_host(event: HostEvent, now: Now, shard: ShardId) -> Self {
+        let (stream, who) = (event.stream.clone(), event.who.clone());
+        Self { stream, who, host: Some(Arc::new(event)), ..Self::new(FactKind::Host, now, shard) }
+    }
+
+    /// The stable name of what happened: a host's own, where it tells it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.host.as_ref().map_or_else(|| self.kind.name(), |event| event.kind.name())
+    }
+
+    /// The stable number of what happened.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        self.host.as_ref().map_or(self.kind as u16, |event| event.kind.code())
+    }
+
+    /// What it is worth.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.host.as_ref().map_or_else(|| self.kind.class(), |event| event.kind.class())
     }
 
     /// Adds the stream.

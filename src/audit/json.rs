@@ -46,8 +46,8 @@ const LOSS_CODE: u64 = 0;
 fn write_fact(fact: &Fact, hide: Hide<'_>, line: &mut Line<'_>) {
     line.time("wall", fact.now.wall);
     line.number("mono_ns", fact.now.mono.0);
-    line.text("event", fact.kind.name());
-    line.number("code", fact.kind as u64);
+    line.text("event", fact.name());
+    line.number("code", fact.code().into());
     line.number("shard", fact.shard.0.into());
     if let Some(key) = &fact.stream {
         line.text("app", key.app());
@@ -81,6 +81,9 @@ fn write_fact(fact: &Fact, hide: Hide<'_>, line: &mut Line<'_>) {
         if let Reason::Malformed { at, .. } = reason {
             line.number("at", at);
         }
+    }
+    if let Some(note) = fact.host.as_ref().and_then(|event| event.note.as_deref()) {
+        line.text("note", note);
     }
     line.number("bytes", fact.bytes);
     line.number("duration_ms", u64::try_from(fact.duration.as_millis()).unwrap_or(u64::MAX));
@@ -234,7 +237,7 @@ mod tests {
     use super::super::record::LossCause;
     use super::*;
     use crate::clock::{Instant, Now, Wall};
-    use crate::fact::{FactKind, Who};
+    use crate::fact::{Class, FactKind, HostEvent, HostKind, Who};
     use crate::id::{ConnectionId, Generation, ShardId, StreamKey};
     use crate::limits::Limit;
     use crate::reason::Label;
@@ -310,6 +313,26 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    /// Fields and kinds may be added, and get lines of their own here; a line that is there never changes.
+    #[test]
+    fn every_kind_of_record_is_written_as_version_1_always_was() {
+        let with_all = |kind| Fact { kind, ..with_principal("eve").count(3).reason(Reason::Lag) };
+        let mut lines: String = FactKind::ALL
+            .iter()
+            .filter(|kind| **kind != FactKind::Host)
+            .map(|kind| line(Entry::Fact(with_all(*kind))))
+            .collect();
+        const DOOR: HostKind = HostKind::new(10_001, "door_open", Class::Telemetry, "A door was opened.");
+        let stream = StreamKey::parse("live/court").ok();
+        let event = HostEvent { stream, note: Some("room 7\nleft".into()), ..HostEvent::new(DOOR) };
+        lines += &line(Entry::Fact(Fact::of_host(event, NOW, ShardId(0))));
+        let golden = include_str!("../../tests/golden/lines-v1.jsonl");
+        for (line, golden) in lines.lines().zip(golden.lines()) {
+            assert_eq!(line, golden);
+        }
+        assert_eq!(lines.lines().count(), golden.lines().count(), "lines of new kinds are missing there:\n{lines}");
     }
 
     #[test]

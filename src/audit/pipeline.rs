@@ -144,7 +144,7 @@ impl AuditProducer {
     /// Tells a fact: two stores to a cache line of its own and a `try_send`. Never blocks and makes no system
     /// call; a fact that the channel cannot take is counted, and the trail marks where it is missing.
     pub fn emit(&mut self, fact: Fact) {
-        let class = fact.kind.class();
+        let class = fact.class();
         if self.ways[class as usize].emit(fact).is_none() {
             // The writer may be held up, and tell it much later.
             self.shared.lose(class);

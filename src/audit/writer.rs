@@ -269,7 +269,7 @@ impl Writer {
             self.fail();
             for record in &self.batch {
                 if let Entry::Fact(fact) = &record.entry {
-                    self.shared.lose(fact.kind.class());
+                    self.shared.lose(fact.class());
                 }
             }
             self.retell_at = now.mono + PAUSE_REFUSED;

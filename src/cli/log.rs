@@ -57,7 +57,7 @@ fn importance(fact: &Fact) -> Importance {
 
 /// `publish_start live/demo generation=1 rtmp 127.0.0.1:5000 "eve"`: what a peer chose is quoted and escaped.
 fn sentence(fact: &Fact) -> String {
-    let mut words = vec![fact.kind.name().to_owned()];
+    let mut words = vec![fact.name().to_owned()];
     words.extend(fact.stream.as_ref().map(ToString::to_string));
     if let Some(who) = &fact.who {
         words.push(who.protocol.to_owned());
@@ -71,6 +71,7 @@ fn sentence(fact: &Fact) -> String {
     if fact.count > 0 {
         words.push(format!("count={}", fact.count));
     }
+    words.extend(fact.host.as_ref().and_then(|event| event.note.as_ref()).map(|note| format!("{note:?}")));
     words.extend(fact.reason.map(|reason| format!("because {reason}")));
     words.join(" ")
 }

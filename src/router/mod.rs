@@ -22,7 +22,7 @@ pub use subscription::{Delivery, SubscribeOptions, Subscription, TryRecvError};
 use crate::audit::{AuditPipeline, AuditProducer, AuditStats};
 use crate::clock::Clock;
 use crate::extension::{Authenticator, FrameSink, FrameSource, Health, HealthCheck};
-use crate::fact::{Fact, FactKind};
+use crate::fact::{Fact, FactKind, HostEvent};
 use crate::id::{ConnectionId, ShardId, StreamKey};
 use crate::limits::{HOST_RING_SLOTS_MAX, HOST_RING_SLOTS_MIN, Limit, MEMORY_REFUSE_PERCENT};
 use crate::protocol::PlayOptions;
@@ -432,6 +432,14 @@ impl Router {
             audit.stop(end.since(self.clock.instant()).max(AUDIT_FLUSH_AT_LEAST))
         });
         StopReport { drained, audit }
+    }
+
+    /// Puts something on record that the host knows of: it goes the way of every fact, to the audit trail in its class,
+    /// to observers and to events. From any thread; those who tell at the same time wait for each other.
+    pub fn tell(&self, event: HostEvent) {
+        let fact = Fact::of_host(event, self.clock.now(), ShardId(0));
+        self.shared.tell(&fact);
+        self.teller.lock().emit(fact);
     }
 
     fn tell_now(&self, kind: FactKind, reason: Option<Reason>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shardcast::Router;
 use shardcast::audit::{AuditError, AuditSink, Entry, MemorySink, Record};
-use shardcast::fact::FactKind;
+use shardcast::fact::{Class, FactKind, HostEvent, HostKind};
 use shardcast::limits::Limits;
 use shardcast::reason::Reason;
 use shardcast::shard::{LossPolicy, OnLoss};
@@ -147,6 +147,44 @@ fn while_decisions_are_lost_nobody_new_is_let_in_and_who_is_there_goes_on() {
     drop((publisher, subscription));
     let audit = world.router.stop(WAIT).audit;
     assert!(audit.lost > 0 && audit.attempted == audit.written + audit.lost, "{audit:?}");
+}
+
+#[test]
+fn what_a_host_knows_is_on_record_under_its_own_name_and_in_its_own_class() {
+    const DOOR: HostKind = HostKind::new(10_001, "door_open", Class::Decision, "A door was opened.");
+    const HEAT: HostKind = HostKind::new(10_002, "heat", Class::Telemetry, "It is warm.");
+    let world = world(LossPolicy::default(), |_| ());
+    let events = world.router.events();
+    for number in 0..3 {
+        let note = Some(format!("room {number}").into());
+        world.router.tell(HostEvent { note, ..HostEvent::new(DOOR) });
+        world.router.tell(HostEvent::new(HEAT));
+    }
+    let records = world.records.clone();
+    let audit = world.router.stop(WAIT).audit;
+    assert_eq!((audit.lost, audit.attempted), (0, audit.written));
+    let told: Vec<_> = records
+        .records()
+        .into_iter()
+        .filter_map(|record| match record.entry {
+            Entry::Fact(fact) if fact.kind == FactKind::Host => {
+                let note = fact.host.as_ref().and_then(|event| event.note.clone());
+                Some((record.producer, fact.name(), fact.code(), note))
+            }
+            _ => None,
+        })
+        .collect();
+    let doors: Vec<_> = told.iter().filter(|(_, name, ..)| *name == "door_open").collect();
+    let notes: Vec<_> = doors.iter().map(|(.., note)| note.as_deref().unwrap_or("")).collect();
+    assert_eq!(notes, ["room 0", "room 1", "room 2"]);
+    let heats: Vec<_> = told.iter().filter(|(_, name, code, _)| (*name, *code) == ("heat", 10_002)).collect();
+    assert_eq!(heats.len(), 3);
+    assert_ne!(doors[0].0, heats[0].0, "each class has a producer of its own");
+    let mut names = Vec::new();
+    while let Some(fact) = events.try_recv() {
+        names.push(fact.name());
+    }
+    assert_eq!(names.iter().filter(|name| **name == "door_open").count(), 3, "{names:?}");
 }
 
 #[test]

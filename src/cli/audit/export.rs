@@ -63,7 +63,7 @@ fn export(args: &Args) -> io::Result<()> {
     out.flush()
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "seq",
     "boot",
     "wall",
@@ -79,6 +79,7 @@ const COLUMNS: [&str; 22] = [
     "principal",
     "reason",
     "detail",
+    "note",
     "bytes",
     "duration_ms",
     "count",

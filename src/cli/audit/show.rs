@@ -69,7 +69,7 @@ pub(super) fn row(record: &Value) -> String {
     let text = |key: &str| record[key].as_str().unwrap_or("");
     let time = text("wall").get(..23).unwrap_or("").replace('T', " ");
     let who = [text("principal"), text("protocol"), text("peer")].into_iter().filter(|part| !part.is_empty());
-    let mut why = vec![text("reason").to_owned(), text("detail").to_owned()];
+    let mut why = vec![text("reason").to_owned(), text("detail").to_owned(), text("note").to_owned()];
     for (key, unit) in [("bytes", " bytes"), ("duration_ms", " ms")] {
         why.extend(record[key].as_u64().filter(|number| *number > 0).map(|number| format!("{number}{unit}")));
     }
