@@ -146,6 +146,10 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<Scenario, Bench
             let p99 = run.ages.value_at_quantile(0.99) as f64;
             found
                 .push(row("age p99").goal(5e6, "no disturbance delays another stream by more than 5 ms at p99"), p99);
+            for (metric, turn) in [("turn p99", run.turns.value_at_quantile(0.99)), ("longest turn", run.turns.max())]
+            {
+                found.push(row(metric), turn as f64);
+            }
             if disturbance != Disturbance::Calm {
                 let row = Row::new(OURS, "disturbed by", "/s").param("disturbance", disturbance.counts());
                 found.push(row.better(Better::Neither), run.happened as f64 / settings.duration.as_secs_f64());
@@ -164,6 +168,8 @@ const AGE: &str = "age of the canary's frames";
 /// What one run found.
 struct Run {
     ages: Histogram<u64>,
+    /// How long the shard's turns were meanwhile.
+    turns: Histogram<u64>,
     /// How often what disturbs happened.
     happened: u64,
 }
@@ -181,14 +187,17 @@ fn one(settings: &Settings, disturbance: Disturbance, router: &Router) -> Result
     let address = router.listeners()[0].1;
     let load = Load::start(router, address, disturbance, settings)?;
     let canary = Canary::start(router, settings.period)?;
+    // What turns were like until now is of no interest.
+    let _ = router.stats();
     thread::sleep(settings.duration);
     let happened = load.happened();
+    let turns = router.stats().remove(0).turn_ns;
     let ages = canary.stop()?;
     load.stop()?;
     if disturbance != Disturbance::Calm && happened == 0 {
         return Err(BenchError::Wrong { what: disturbance.counts(), found: 0, expected: 1 });
     }
-    Ok(Run { ages, happened })
+    Ok(Run { ages, turns, happened })
 }
 
 /// A publisher on a thread of the host and a sink on the shard.

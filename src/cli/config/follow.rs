@@ -131,10 +131,11 @@ const KINDS: [(&str, Kind); 6] = [
     ("syslog", Kind::Syslog),
     ("webhook", Kind::Webhook),
 ];
+const DAY: u64 = 86_400;
 /// Seven years.
-const RETAIN: Duration = Duration::from_hours(7 * 365 * 24);
-const RETAIN_LEAST: Duration = Duration::from_hours(1);
-const RETAIN_MOST: Duration = Duration::from_hours(100 * 365 * 24);
+const RETAIN: Duration = Duration::from_secs(7 * 365 * DAY);
+const RETAIN_LEAST: Duration = Duration::from_secs(3600);
+const RETAIN_MOST: Duration = Duration::from_secs(100 * 365 * DAY);
 
 #[cfg(test)]
 mod tests {
