@@ -12,6 +12,14 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const TRACKS_MAX: usize = 16;
 /// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Parameter sets of one kind in a decoder configuration record: all that the one of H.264 has room for.
+pub const PARAMETER_SETS_MAX: usize = 31;
+/// NAL units of one access unit that are looked at.
+pub const NAL_UNITS_MAX: usize = 4096;
+/// OBUs of one temporal unit that are looked at.
+pub const OBUS_MAX: usize = 4096;
+/// Width and height of a picture in pixels: what a sample entry of an MP4 file has room for.
+pub const PICTURE_SIDE_MAX: u32 = 65_535;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;
