@@ -227,4 +227,4 @@ fn cropped(coded: (u32, u32), crop: [u32; 4], unit: (u32, u32)) -> Result<(u32, 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -231,6 +231,24 @@ fn samples() -> Vec<(Codec, Vec<u8>)> {
     samples.into_iter().chain([(Codec::Opus, opus), (Codec::Flac, flac)]).collect()
 }
 
+/// A configuration record for each codec that MP4 has a sample entry for: with the size that none of them says.
+pub(crate) fn records() -> Vec<(Codec, Bytes)> {
+    let record = |codec, hex: &str| (codec, Bytes::from(bytes(hex)));
+    let vp8 = record_of_frame(Codec::Vp8, &bytes(VP8_FRAME)).unwrap();
+    let opus = opus::OpusHead::read_box(&bytes(DOPS)).unwrap().to_bytes();
+    let flac = flac::record_of_box(&bytes(DFLA)).unwrap();
+    let mut records = vec![(Codec::Vp8, vp8), (Codec::Opus, opus), (Codec::Flac, flac), (Codec::Mp3, Bytes::new())];
+    records.extend(
+        [(Codec::H264, AVCC), (Codec::H265, HVCC), (Codec::H266, VVCC), (Codec::Av1, AV1C)]
+            .map(|(codec, hex)| record(codec, hex)),
+    );
+    records.extend(
+        [(Codec::Vp9, VPCC), (Codec::Aac, ASC), (Codec::Ac3, DAC3), (Codec::Eac3, DEC3)]
+            .map(|(codec, hex)| record(codec, hex)),
+    );
+    records
+}
+
 fn try_everything(codec: Codec, bytes: &[u8]) {
     let _ = Description::read(codec, bytes, None);
     let _ = Description::read(codec, bytes, Some(bytes));
