@@ -1,5 +1,5 @@
-//! AC-3 and Enhanced AC-3: the head of a frame (ETSI TS 102 366, 4.3 and E.1.2), and what an MP4 file has in its boxes
-//! `dac3` and `dec3` (F.4 and F.6).
+//! AC-3 and Enhanced AC-3: the head of a frame (ETSI TS 102 366, 4.3 and E.1.2), and what an MP4 file has in its
+//! boxes `dac3` and `dec3` (F.4 and F.6).
 //!
 //! Of Enhanced AC-3 the first independent substream is described: channels that further ones add are left out.
 

@@ -124,8 +124,8 @@ impl SequenceHeader {
         Ok(())
     }
 
-    /// `av01.` and what a player decides by (AV1 Codec ISO Media File Format Binding, 5): the second half only where it
-    /// says something else than its defaults.
+    /// `av01.` and what a player decides by (AV1 Codec ISO Media File Format Binding, 5): the second half only where
+    /// it says something else than its defaults.
     #[must_use]
     pub fn codec_string(&self) -> String {
         let tier = if self.high_tier { 'H' } else { 'M' };

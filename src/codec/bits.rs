@@ -157,16 +157,19 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(values in proptest::collection::vec((0_u32..1 << 20, -9999_i32..9999, 1_u32..=32), 0..20)) {
+        fn what_is_written_is_read(
+            values in proptest::collection::vec((0_u32..1 << 20, -9999_i32..9999, 1_u32..=32), 0..20),
+        ) {
+            let cut = |value: u32, bits: u32| value & (u32::MAX >> (32 - bits));
             let mut written = Written::default();
             for (unsigned, signed, bits) in &values {
-                written = written.unsigned(*unsigned).signed(*signed).number(*bits, unsigned & (u32::MAX >> (32 - bits)));
+                written = written.unsigned(*unsigned).signed(*signed).number(*bits, cut(*unsigned, *bits));
             }
             let mut read = Bits::new(&written.bytes);
             for (unsigned, signed, bits) in values {
                 prop_assert_eq!(read.unsigned(), Ok(unsigned));
                 prop_assert_eq!(read.signed(), Ok(signed));
-                prop_assert_eq!(read.number(bits), Ok(unsigned & (u32::MAX >> (32 - bits))));
+                prop_assert_eq!(read.number(bits), Ok(cut(unsigned, bits)));
             }
         }
     }

@@ -192,7 +192,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Makes an `AVCDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its header.
+/// Makes an `AVCDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its
+/// header.
 ///
 /// # Errors
 /// There is no SPS, the first one cannot be read, or there are more of them than a record holds.

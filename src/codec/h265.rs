@@ -327,8 +327,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Makes an `HEVCDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its header.
-/// The arrays are marked complete: frames need no further sets.
+/// Makes an `HEVCDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its
+/// header. The arrays are marked complete: frames need no further sets.
 ///
 /// # Errors
 /// There is no SPS, the first one cannot be read, or there are more of them than a record holds.

@@ -33,7 +33,8 @@ pub struct Profile {
     pub high_tier: bool,
     /// `general_level_idc`: sixteen times the level, three for each tenth.
     pub level: u8,
-    /// `ptl_frame_only_constraint_flag`, `ptl_multilayer_enabled_flag` and the constraints behind them, in whole bytes.
+    /// `ptl_frame_only_constraint_flag`, `ptl_multilayer_enabled_flag` and the constraints behind them, in whole
+    /// bytes.
     pub constraints: Vec<u8>,
 }
 
@@ -251,8 +252,8 @@ fn record_profile(record: &mut &[u8], layers: u16) -> Result<Profile, CodecError
     Ok(Profile { idc: profile >> 1, high_tier: profile & 1 == 1, level, constraints })
 }
 
-/// Makes a `VvcDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its header.
-/// The arrays are marked complete: frames need no further sets.
+/// Makes a `VvcDecoderConfigurationRecord` with 4-byte lengths out of parameter sets, each a NAL unit with its
+/// header. The arrays are marked complete: frames need no further sets.
 ///
 /// # Errors
 /// There is no SPS with a profile, the first one cannot be read, or there are more of them than a record holds.

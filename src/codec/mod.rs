@@ -4,7 +4,8 @@
 //! One codec is one file. Nothing here decodes, and nothing looks further into a frame than its headers. Records and
 //! frames have the formats of [`Frame`](crate::media::Frame); besides:
 //!
-//! * VP8 and VP9: `VPCodecConfigurationRecord` (VP Codec ISO Media File Format Binding), without the version and flags
+//! * VP8 and VP9: `VPCodecConfigurationRecord` (VP Codec ISO Media File Format Binding), without the version and
+//!   flags
 //!   of its box.
 //! * Opus: the identification header of RFC 7845, 5.1 (`OpusHead`).
 //! * FLAC: `fLaC` and metadata blocks, the first of them STREAMINFO (RFC 9639, 8).
@@ -130,8 +131,8 @@ pub struct Description {
 }
 
 impl Description {
-    /// Reads the record of a codec, and for those that have none, or where it is empty, a frame at which a decoder can
-    /// start. What the record does not say (the size of VP8 and VP9) is taken from the frame, where there is one.
+    /// Reads the record of a codec, and for those that have none, or where it is empty, a frame at which a decoder
+    /// can start. What the record does not say (the size of VP8 and VP9) is taken from the frame, where there is one.
     ///
     /// # Errors
     /// What is there cannot be read, nothing is there that tells, or the codec has no header.

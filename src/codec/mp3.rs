@@ -1,4 +1,5 @@
-//! MPEG audio layer III: the header of a frame (ISO/IEC 11172-3, 2.4.1.3; ISO/IEC 13818-3 and MPEG-2.5 for low rates).
+//! MPEG audio layer III: the header of a frame (ISO/IEC 11172-3, 2.4.1.3; ISO/IEC 13818-3 and MPEG-2.5 for low
+//! rates).
 
 use super::{CodecError, Description};
 

@@ -85,8 +85,8 @@ impl Header {
     }
 }
 
-/// The boxes within the body of another one. Fewer bytes than a header at the end are passed over, as some writers end
-/// a list with zeros.
+/// The boxes within the body of another one. Fewer bytes than a header at the end are passed over, as some writers
+/// end a list with zeros.
 pub(super) fn children(mut rest: &[u8]) -> impl Iterator<Item = Result<(FourCc, &[u8]), Mp4Error>> {
     let mut next = move || {
         let Some(header) = Header::read(rest)? else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! Reads a stream of fragmented MP4 as it comes.
 //!
-//! Held are the movie box, the headers of one fragment, and the beginning of a sample that is not there whole; all else
-//! is cut out of what was pushed. A box that is not known is passed over, however long it is.
+//! Held are the movie box, the headers of one fragment, and the beginning of a sample that is not there whole; all
+//! else is cut out of what was pushed. A box that is not known is passed over, however long it is.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,5 +1,5 @@
-//! Sample entries: what a track is coded in, written (ISO/IEC 14496-12, 8.5.2 and 12; ISO/IEC 14496-15; the bindings of
-//! each codec). A configuration record is written as it is.
+//! Sample entries: what a track is coded in, written (ISO/IEC 14496-12, 8.5.2 and 12; ISO/IEC 14496-15; the bindings
+//! of each codec). A configuration record is written as it is.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -1,7 +1,7 @@
 //! Fragments: `moof` and the header of `mdat` (ISO/IEC 14496-12, 8.8), in front of payloads that stay where they are.
 //!
-//! A time is turned into ticks as it is, and durations are the differences: what is rounded never adds up. Values that
-//! all samples of a run share are written once.
+//! A time is turned into ticks as it is, and durations are the differences: what is rounded never adds up. Values
+//! that all samples of a run share are written once.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::init;
 use crate::clock::Wall;
 use crate::limits::{MP4_SAMPLES_MAX, TRACKS_MAX};
-use crate::media::{Frame, FrameFlags, FrameKind, Media, Timestamp, Track, TrackId};
+use crate::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timestamp, Track, TrackId};
 
 /// `sample_flags` (8.8.3.1): what it depends on, whether others depend on it, whether a decoder can start there.
 const INDEPENDENT: u32 = 2 << 24;
@@ -38,7 +38,8 @@ const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
 /// The frames of one track in a fragment.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// The track that they are of, as it is in the initialization segment: what stands in the frames is not looked at.
+    /// The track that they are of, as it is in the initialization segment: what stands in the frames is not looked
+    /// at.
     pub track: TrackId,
     /// In order of decoding; configurations and data among them are left out.
     pub frames: &'a [Frame],
@@ -129,8 +130,8 @@ struct MuxTrack {
 
 impl Muxer {
     /// For these tracks, in this order. The configuration record of each must be there (for codecs without one,
-    /// [`record_of_frame`](crate::codec::record_of_frame) makes one); the timescale is 90,000 for video, the sample rate
-    /// for audio, which MP3 takes from [`Track::timescale`].
+    /// [`record_of_frame`](crate::codec::record_of_frame) makes one); the timescale is 90,000 for video, the sample
+    /// rate for audio, which MP3 takes from [`Track::timescale`].
     ///
     /// # Errors
     /// A track that MP4 has no sample entry for, or of which too little is known.
@@ -188,7 +189,7 @@ impl Muxer {
             if samples.list.is_empty() {
                 continue;
             }
-            payloads.extend(run.frames.iter().filter(|frame| is_sample(frame)).map(|frame| frame.payload.clone()));
+            payloads.extend(run.frames.iter().filter(|frame| is_sample(frame)).map(payload_of));
             let begin = bytes;
             bytes = samples.list.iter().fold(bytes, |sum, sample| sum.saturating_add(sample.size.into()));
             written.push((at, samples, begin));
@@ -266,6 +267,14 @@ fn is_sample(frame: &Frame) -> bool {
     !matches!(frame.kind, FrameKind::Config | FrameKind::Data)
 }
 
+/// What of a frame is in the file: of AV1 all but a temporal delimiter (AV1 Codec ISO Media File Format Binding,
+/// 2.4).
+fn payload_of(frame: &Frame) -> Bytes {
+    const TEMPORAL_DELIMITER: &[u8] = &[2 << 3 | 2, 0];
+    let begins = frame.codec == Codec::Av1 && frame.payload.starts_with(TEMPORAL_DELIMITER);
+    frame.payload.slice(if begins { TEMPORAL_DELIMITER.len() } else { 0 }..)
+}
+
 /// Seconds and their fraction since 1900.
 fn ntp(wall: Wall) -> u64 {
     const NANOS: u64 = 1_000_000_000;
@@ -309,7 +318,7 @@ impl Samples {
             let composition = ticks(frame.pts).checked_sub(decode).and_then(|offset| i32::try_from(offset).ok());
             list.push(Sample {
                 duration: track.duration,
-                size: u32::try_from(frame.payload.len()).map_err(|_| MuxError::TooLong)?,
+                size: u32::try_from(payload_of(frame).len()).map_err(|_| MuxError::TooLong)?,
                 flags: flags_of(frame, track.video),
                 composition: composition.ok_or_else(wrong)?,
             });

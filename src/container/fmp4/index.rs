@@ -1,4 +1,5 @@
-//! Where things are: `sidx` in front of a segment (ISO/IEC 14496-12, 8.16.3), and `mfra` at the end of a file (8.8.9).
+//! Where things are: `sidx` in front of a segment (ISO/IEC 14496-12, 8.16.3), and `mfra` at the end of a file
+//! (8.8.9).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,8 +13,8 @@ const REFERENCES_MAX: usize = 65_535;
 /// A reference starts with a point at which a decoder can (`starts_with_SAP`, type 1).
 const STARTS_WITH_KEY: u32 = 1 << 31 | 1 << 28;
 
-/// Writes `sidx` for one track: how long each of these fragments is, in bytes and in time. It stands directly before the
-/// first of them. None if they are none, more than it has room for, or not all of this track.
+/// Writes `sidx` for one track: how long each of these fragments is, in bytes and in time. It stands directly before
+/// the first of them. None if they are none, more than it has room for, or not all of this track.
 #[must_use]
 pub fn segment_index(track: TrackId, fragments: &[Fragment]) -> Option<Bytes> {
     let start_of = |fragment: &Fragment| fragment.starts.iter().find(|start| start.track == track).copied();

@@ -5,9 +5,9 @@
 //! [`Progressive`] reads a file that is not fragmented, in order of time.
 //!
 //! First tracks of a file get the ids that they have by convention ([`TrackId::VIDEO`](crate::media::TrackId::VIDEO),
-//! [`TrackId::AUDIO`](crate::media::TrackId::AUDIO)), further ones those behind them. A track's edit list moves its time
-//! by its first edit. Left out: encryption, subtitles and metadata, more than one sample entry of a track, and edits
-//! behind the first.
+//! [`TrackId::AUDIO`](crate::media::TrackId::AUDIO)), further ones those behind them. A track's edit list moves its
+//! time by its first edit. Left out: encryption, subtitles and metadata, more than one sample entry of a track, and
+//! edits behind the first.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

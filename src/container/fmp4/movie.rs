@@ -1,5 +1,5 @@
-//! The movie box read: its tracks, and what holds for their samples unless these say otherwise (ISO/IEC 14496-12, 8.2 to
-//! 8.8.3).
+//! The movie box read: its tracks, and what holds for their samples unless these say otherwise (ISO/IEC 14496-12, 8.2
+//! to 8.8.3).
 
 use super::Mp4Error;
 use super::boxes::{Fields, FourCc, child, children, the_child};

@@ -1,7 +1,8 @@
-//! Reads an MP4 file that is not fragmented: its movie box says where every sample lies (ISO/IEC 14496-12, 8.6 and 8.7).
+//! Reads an MP4 file that is not fragmented: its movie box says where every sample lies (ISO/IEC 14496-12, 8.6 and
+//! 8.7).
 //!
-//! The tables are walked where they are, sample by sample; nothing is unfolded. Frames come in order of decoding time over
-//! all tracks, each with one read.
+//! The tables are walked where they are, sample by sample; nothing is unfolded. Frames come in order of decoding time
+//! over all tracks, each with one read.
 
 use std::io::{self, Read, Seek, SeekFrom};
 

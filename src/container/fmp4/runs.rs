@@ -116,8 +116,8 @@ impl Cursor<'_> {
     }
 }
 
-/// Reads the body of a `moof` that began at `start`: its runs, in the order in which their samples lie. Tracks get the
-/// time at which they go on.
+/// Reads the body of a `moof` that began at `start`: its runs, in the order in which their samples lie. Tracks get
+/// the time at which they go on.
 pub(super) fn read(moof: &Bytes, start: u64, tracks: &mut [FileTrack]) -> Result<Vec<SampleRun>, Mp4Error> {
     let mut runs: Vec<SampleRun> = Vec::new();
     let mut samples = 0_usize;
