@@ -388,3 +388,65 @@ fn kind(unit: &[u8]) -> Option<u8> {
 fn small(value: u32, most: u8) -> Result<u8, CodecError> {
     u8::try_from(value).ok().filter(|value| *value <= most).ok_or(CodecError::Value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::bits::tests::Written;
+
+    /// An SPS of 64x48 whose frame rate stands behind all that may stand before it.
+    fn with_everything() -> Written {
+        let set = Written::default().number(16, 0x4201).number(4, 0).number(3, 1).number(1, 1);
+        // profile_tier_level with one sub-layer that says both of itself.
+        let set = set.number(8, 1).number(32, 0x6000_0000).number(24, 0x90_0000).number(24, 0).number(8, 60);
+        let set = set.number(2, 3).number(14, 0).number(32, 7).number(32, 7).number(24, 7).number(8, 7);
+        let set = set.unsigned(0).unsigned(1).unsigned(64).unsigned(64).number(1, 1);
+        let set = set.unsigned(0).unsigned(0).unsigned(0).unsigned(8).unsigned(0).unsigned(0);
+        let set =
+            set.unsigned(4).number(1, 1).unsigned(1).unsigned(0).unsigned(0).unsigned(1).unsigned(0).unsigned(0);
+        let mut set = (0..6).fold(set, Written::unsigned).number(2, 3);
+        for size in 0..4 {
+            for list in 0..if size == 3 { 2 } else { 6 } {
+                // The first list of each size is copied, the others are written.
+                set = set.number(1, u32::from(list > 0));
+                if list == 0 {
+                    set = set.unsigned(0);
+                    continue;
+                }
+                set = if size > 1 { set.signed(8) } else { set };
+                set = (0..if size == 0 { 16 } else { 64 }).fold(set, |set, value| set.signed(value % 3 - 1));
+            }
+        }
+        let set = set.number(2, 3).number(1, 1).number(8, 0x77).unsigned(0).unsigned(0).number(1, 0);
+        // Three sets of references: 3 pictures; of 4 places 3 are kept; of 4 places 1 is kept.
+        let set = set.unsigned(3).unsigned(2).unsigned(1);
+        let set = (0..3).fold(set, |set, _| set.unsigned(0).number(1, 1));
+        let set = set.number(1, 1).number(1, 0).unsigned(0).number(1, 1).number(2, 0b01).number(2, 0b00).number(1, 1);
+        let set = set.number(1, 1).number(1, 0).unsigned(0).number(2, 0).number(2, 0).number(2, 0).number(1, 1);
+        let set = set.number(1, 1).unsigned(2).number(9, 0x155).number(9, 0x155).number(2, 3);
+        // VUI: an aspect ratio, overscan, colour, where chroma lies, a window, and the time.
+        let set = set.number(1, 1).number(1, 1).number(8, 255).number(32, 0x10001).number(2, 3).number(1, 1);
+        let set = set.number(4, 0xB).number(1, 1).number(24, 0x01_0101).number(1, 1).unsigned(0).unsigned(0);
+        let set = set.number(3, 0).number(1, 1).unsigned(0).unsigned(0).unsigned(0).unsigned(0);
+        set.number(1, 1).number(32, 1001).number(32, 60_000)
+    }
+
+    #[test]
+    fn the_frame_rate_is_found_behind_scaling_lists_and_reference_sets() {
+        let written = with_everything();
+        // A reader takes three bytes for two where they would look like a start code.
+        let unit = written.bytes.iter().fold(Vec::new(), |mut unit: Vec<u8>, byte| {
+            if unit.ends_with(&[0, 0]) && *byte <= 3 {
+                unit.push(3);
+            }
+            unit.push(*byte);
+            unit
+        });
+        let sps = Sps::read(&unit).unwrap();
+        assert_eq!((sps.size, sps.sub_layers, sps.luma_bits), ((64, 48), 2, 8));
+        assert_eq!(sps.frame_rate, FrameRate::new(60_000, 1001));
+        for end in 0..unit.len() {
+            let _ = Sps::read(&unit[..end]);
+        }
+    }
+}

@@ -176,7 +176,7 @@ impl Muxer {
     /// Writes one fragment of one or several tracks, and counts it.
     ///
     /// # Errors
-    /// There are no samples in it, a track is not known, or a time or a length has no place in it. Then it is not counted.
+    /// There are no samples in it, a track is not known, or a time or a length has no place in it: it is not counted.
     pub fn fragment(&mut self, runs: &[Run<'_>], head: Head) -> Result<Fragment, MuxError> {
         let mut written = Vec::with_capacity(runs.len().min(TRACKS_MAX));
         let mut payloads = Vec::new();

@@ -194,6 +194,12 @@ fn what_is_the_same_for_all_samples_is_written_once() {
     let fragment = muxer.fragment(&[run(&track, &frames)], Head::default()).unwrap();
     // Sizes alone are per sample: 4 bytes each, behind 104 of headers.
     assert_eq!(fragment.header.len(), 50 * 4 + 104);
+
+    // A key frame and what depends on it: its flags once, those of all others once; sizes and composition for each.
+    let track = h264();
+    let mut muxer = Muxer::new(std::slice::from_ref(&track)).unwrap();
+    let fragment = muxer.fragment(&[run(&track, &three(&track, 0))], Head::default()).unwrap();
+    assert_eq!(fragment.header.len(), 3 * 8 + 104 + 4);
 }
 
 #[test]
@@ -295,6 +301,8 @@ fn a_count_that_lies_costs_nothing_and_samples_that_lie_elsewhere_are_refused() 
     assert_eq!(error(&[&moof(0x2_0010, &[1, 4], 1, &[1, 0])]), Some(Mp4Error::Place));
     let headers = u32::try_from(moof(0x2_0010, &[1, 4], 1, &[1, 0]).len()).unwrap() + 8;
     assert_eq!(error(&[&moof(0x2_0010, &[1, 4], 1, &[1, headers]), b"\0\0\0\x0bmdatabc"]), Some(Mp4Error::Place));
+    let in_header = moof(0x2_0010, &[1, 4], 1, &[1, headers - 4]);
+    assert_eq!(error(&[&in_header, b"\0\0\0\x0cmdatabcd"]), Some(Mp4Error::Place));
     let good = moof(0x2_0010, &[1, 4], 1, &[1, headers]);
     assert_eq!(error(&[&good, &good]), Some(Mp4Error::Place));
     let (events, ended) = demux(&after_init(&[&good, b"\0\0\0\x0cmdatabcd"]), &[1 << 20]).unwrap();
@@ -313,6 +321,63 @@ fn flags_of_the_first_sample_go_before_those_of_each() {
     let (events, _) = demux(&after_init(&[&moof, b"\0\0\0\x0amdatab"]), &[64]).unwrap();
     let kinds: Vec<FrameKind> = frames_of(&events).iter().map(|frame| frame.kind).collect();
     assert_eq!(kinds, [FrameKind::Key, FrameKind::Delta]);
+}
+
+#[test]
+fn a_fragment_that_says_no_time_goes_on_where_the_last_one_ended() {
+    let moof = |at: u32| moof(0x2_0018, &[1, 3000, 1], 1, &[4, at]);
+    let moof = moof(u32::try_from(moof(0).len()).unwrap() + 8);
+    let data = &b"\0\0\0\x0cmdatabcd"[..];
+    let (events, _) = demux(&after_init(&[&moof, data, &moof, data]), &[100]).unwrap();
+    let times: Vec<i64> = frames_of(&events).iter().map(|frame| frame.dts.as_ticks(90_000)).collect();
+    assert_eq!(times, (0..8).map(|nth| nth * 3000).collect::<Vec<_>>());
+}
+
+#[test]
+fn samples_may_lie_in_a_later_box_of_data_than_the_next() {
+    let moof = |at: u32| moof(0x2_0010, &[1, 2], 1, &[1, at]);
+    let moof = moof(u32::try_from(moof(0).len()).unwrap() + 9 + 8 + 8 + 1);
+    for piece in [1, 100] {
+        let parts: [&[u8]; 4] = [&moof, b"\0\0\0\x09mdatx", b"\0\0\0\x08free", b"\0\0\0\x0cmdatxabx"];
+        let (events, ended) = demux(&after_init(&parts), &[piece]).unwrap();
+        assert_eq!((&*frames_of(&events)[0].payload, ended), (&b"ab"[..], true));
+    }
+}
+
+#[test]
+fn a_sample_entry_of_sound_says_channels_depth_and_rate_and_its_descriptors_fill_their_box() {
+    for (codec, kind) in
+        [(Codec::Flac, b"fLaC"), (Codec::Aac, b"mp4a"), (Codec::Mp3, b"mp4a"), (Codec::Opus, b"Opus")]
+    {
+        let entry = Entry::of(&Track { channels: Some(6), ..track(codec, 1) }).unwrap();
+        let body = the_child(&entry.bytes, kind).unwrap();
+        let mut fields = Fields::new(kind, &body[16..]);
+        // What the record says goes before what is said of the track.
+        let channels = if codec == Codec::Mp3 { 6 } else { 2 };
+        let depth = if codec == Codec::Flac { 24 } else { 16 };
+        assert_eq!((fields.u16(), fields.u16(), fields.u32()), (Ok(channels), Ok(depth), Ok(0)), "{codec}");
+        assert_eq!(fields.u32(), Ok(48_000 << 16));
+        if let Some(esds) = child(&body[28..], b"esds").unwrap() {
+            let lengths: Vec<u8> = esds[4..].iter().copied().filter(|byte| *byte != 0x80).collect();
+            // The stream's descriptor, behind its tag and four bytes of length; and the decoder's, less the last one.
+            assert_eq!(usize::from(lengths[1]), esds.len() - 4 - 5);
+            assert_eq!(usize::from(lengths[6]), esds.len() - 4 - 5 - 3 - 5 - 6);
+        }
+    }
+}
+
+#[test]
+fn a_language_is_told_in_three_letters_too() {
+    for (tag, letters) in [("de-AT", Some("deu")), ("nds", Some("nds")), ("x-klingon", None)] {
+        let track = Track { language: Some(tag.into()), ..track(Codec::Aac, 1) };
+        let mut init = Muxer::new(&[track]).unwrap().init().to_vec();
+        let told =
+            |init: &[u8]| tracks_of(&demux(&Bytes::copy_from_slice(init), &[99]).unwrap().0)[0].language.clone();
+        assert_eq!(told(&init).as_deref(), Some(tag));
+        let at = init.windows(4).position(|four| four == b"elng").unwrap();
+        init[at..at + 4].copy_from_slice(b"free");
+        assert_eq!(told(&init).as_deref(), letters);
+    }
 }
 
 #[test]
