@@ -13,7 +13,7 @@ pub const TRACKS_MAX: usize = 16;
 /// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Parameter sets of one kind in a decoder configuration record: all that the one of H.264 has room for.
-pub const PARAMETER_SETS_MAX: usize = 31;
+pub const RECORD_SETS_MAX: usize = 31;
 /// NAL units of one access unit that are looked at.
 pub const NAL_UNITS_MAX: usize = 4096;
 /// OBUs of one temporal unit that are looked at.

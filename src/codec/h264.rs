@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::bits::{Bits, take, take_u8, take_u16, unescaped};
 use super::nal::{self, put_unit};
 use super::{CodecError, Description, FrameRate, cropped};
-use crate::limits::{CONFIG_BYTES_MAX, PARAMETER_SETS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, RECORD_SETS_MAX};
 
 /// Types of NAL units (table 7-1).
 const IDR: u8 = 5;
@@ -200,7 +200,7 @@ impl<'a> Record<'a> {
 pub fn record_of(sps: &[&[u8]], pps: &[&[u8]]) -> Result<Bytes, CodecError> {
     let first = Sps::read(sps.first().ok_or(CodecError::NoParameterSet)?)?;
     let count = |sets: &[&[u8]]| {
-        u8::try_from(sets.len()).ok().filter(|_| sets.len() <= PARAMETER_SETS_MAX).ok_or(CodecError::TooMany)
+        u8::try_from(sets.len()).ok().filter(|_| sets.len() <= RECORD_SETS_MAX).ok_or(CodecError::TooMany)
     };
     let mut out = BytesMut::new();
     out.put_slice(&[1, first.profile, first.constraints, first.level, 0xFF]);

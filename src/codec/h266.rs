@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::bits::{Bits, take, take_u8, take_u16, unescaped};
 use super::nal::{self, put_unit};
 use super::{CodecError, Description, FrameRate, cropped};
-use crate::limits::{CONFIG_BYTES_MAX, PARAMETER_SETS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, RECORD_SETS_MAX};
 
 /// Types of NAL units (table 5): IDR and CRA pictures, and parameter sets.
 const IDR_W_RADL: u8 = 7;
@@ -281,7 +281,7 @@ pub fn record_of(vps: &[&[u8]], sps: &[&[u8]], pps: &[&[u8]]) -> Result<Bytes, C
     let arrays = arrays.iter().filter(|(_, sets)| !sets.is_empty());
     out.put_u8(u8::try_from(arrays.clone().count()).unwrap_or(u8::MAX));
     for (kind, sets) in arrays {
-        let count = u16::try_from(sets.len()).ok().filter(|_| sets.len() <= PARAMETER_SETS_MAX);
+        let count = u16::try_from(sets.len()).ok().filter(|_| sets.len() <= RECORD_SETS_MAX);
         out.put_u8(0x80 | kind);
         out.put_u16(count.ok_or(CodecError::TooMany)?);
         sets.iter().try_for_each(|unit| put_unit(&mut out, unit))?;

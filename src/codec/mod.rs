@@ -72,7 +72,7 @@ pub enum CodecError {
     /// There is no sequence parameter set, or what the codec has in its place.
     #[error("no sequence parameter set or header in it")]
     NoParameterSet,
-    /// More parameter sets than [`PARAMETER_SETS_MAX`](crate::limits::PARAMETER_SETS_MAX).
+    /// More parameter sets than [`RECORD_SETS_MAX`](crate::limits::RECORD_SETS_MAX).
     #[error("too many parameter sets")]
     TooMany,
     /// More bytes than a record has room for.

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::CodecError;
-use crate::limits::{CONFIG_BYTES_MAX, NAL_UNITS_MAX, PARAMETER_SETS_MAX};
+use crate::limits::{CONFIG_BYTES_MAX, NAL_UNITS_MAX, RECORD_SETS_MAX};
 
 /// Bytes of the length before each unit, from the low bits of a record's byte: three are forbidden.
 pub(super) const fn length_bytes(low_bits: u8) -> Result<usize, CodecError> {
@@ -34,7 +34,7 @@ pub(super) fn add_set<'a>(sets: &mut Vec<&'a [u8]>, unit: &'a [u8]) -> Result<()
     if sets.contains(&unit) {
         return Ok(());
     }
-    if sets.len() >= PARAMETER_SETS_MAX {
+    if sets.len() >= RECORD_SETS_MAX {
         return Err(CodecError::TooMany);
     }
     sets.push(unit);
