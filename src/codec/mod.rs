@@ -159,7 +159,7 @@ impl Description {
             Codec::Ac3 => ac3::describe(record),
             Codec::Eac3 => ac3::describe_enhanced(record),
             Codec::G711A | Codec::G711U => Ok(g711::describe(codec)),
-            Codec::Speex | Codec::Pcm | Codec::Script => Err(CodecError::Unsupported(codec)),
+            _ => Err(CodecError::Unsupported(codec)),
         }
     }
 
@@ -188,9 +188,7 @@ pub fn record_of_frame(codec: Codec, frame: &[u8]) -> Result<Bytes, CodecError> 
         Codec::Ac3 => ac3::record_of_frame(frame),
         Codec::Eac3 => ac3::enhanced_record_of_frame(frame),
         Codec::Aac | Codec::Opus | Codec::Flac => Err(CodecError::NoConfiguration(codec)),
-        Codec::Mp3 | Codec::G711A | Codec::G711U | Codec::Speex | Codec::Pcm | Codec::Script => {
-            Err(CodecError::Unsupported(codec))
-        }
+        _ => Err(CodecError::Unsupported(codec)),
     }
 }
 
@@ -215,7 +213,8 @@ pub fn is_key(codec: Codec, record: &[u8], frame: &[u8]) -> bool {
 /// Whether a decoder of the codec needs a configuration record, or a container does.
 #[must_use]
 pub const fn has_record(codec: Codec) -> bool {
-    !matches!(codec, Codec::Mp3 | Codec::G711A | Codec::G711U | Codec::Speex | Codec::Pcm | Codec::Script)
+    matches!(codec.media(), Media::Video)
+        || matches!(codec, Codec::Aac | Codec::Opus | Codec::Flac | Codec::Ac3 | Codec::Eac3)
 }
 
 /// The size that is shown of one that is coded, less what is cropped left, right, above and below, in units.
