@@ -1,5 +1,7 @@
 //! AAC: `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::Bytes;
 
 use super::bits::Bits;

@@ -3,6 +3,8 @@
 //!
 //! Of Enhanced AC-3 the first independent substream is described: channels that further ones add are left out.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::Bits;

@@ -1,6 +1,8 @@
 //! AV1: the sequence header (AV1 Bitstream, 5.5) and `AV1CodecConfigurationRecord` (AV1 Codec ISO Media File Format
 //! Binding, 2.3).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::{Bits, take, take_u8};

@@ -1,6 +1,8 @@
 //! Bits of a header, most significant first, as all codecs here write them; Exp-Golomb codes of H.264 and its heirs
 //! (ITU-T H.264, 9.1), and their payload without the bytes that hide start codes (7.4.1).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use super::CodecError;
 
 /// A cursor over the bits of a few bytes. Whoever reads past the end gets [`CodecError::End`].

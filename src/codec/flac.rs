@@ -1,5 +1,7 @@
 //! FLAC: the metadata block STREAMINFO (RFC 9639, 8.2), and what an MP4 file has around it (`FLACSpecificBox`).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::Bits;

@@ -1,5 +1,7 @@
 //! G.711: nothing is said in the stream, and nothing needs to be.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use super::Description;
 use crate::media::Codec;
 

@@ -1,6 +1,8 @@
 //! H.264: the sequence parameter set (ITU-T H.264, 7.3.2.1 and E.1.1) and `AVCDecoderConfigurationRecord`
 //! (ISO/IEC 14496-15, 5.3.3.1).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::{Bits, take, take_u8, take_u16, unescaped};

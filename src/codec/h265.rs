@@ -1,6 +1,8 @@
 //! H.265: the sequence parameter set (ITU-T H.265, 7.3.2.2 and E.2.1) and `HEVCDecoderConfigurationRecord`
 //! (ISO/IEC 14496-15, 8.3.3.1).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::{Bits, take, take_u8, take_u16, unescaped};

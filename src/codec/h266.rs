@@ -3,6 +3,8 @@
 //!
 //! The frame rate is that of the record: in the parameter set it stands behind all the tools of the codec.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::{Bits, take, take_u8, take_u16, unescaped};

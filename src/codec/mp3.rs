@@ -1,6 +1,8 @@
 //! MPEG audio layer III: the header of a frame (ISO/IEC 11172-3, 2.4.1.3; ISO/IEC 13818-3 and MPEG-2.5 for low
 //! rates).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use super::{CodecError, Description};
 
 /// MPEG-1 by its number; MPEG-2 and MPEG-2.5 halve it, the latter twice.

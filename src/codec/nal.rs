@@ -1,5 +1,7 @@
 //! What H.264, H.265 and H.266 share: NAL units behind their lengths, and parameter sets in a record.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, BytesMut};
 
 use super::CodecError;

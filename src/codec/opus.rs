@@ -1,6 +1,8 @@
 //! Opus: the identification header (RFC 7845, 5.1), and what an MP4 file has in its place (`OpusSpecificBox`,
 //! Encapsulation of Opus in ISO BMFF, 4.3.2).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{CodecError, Description};

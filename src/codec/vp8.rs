@@ -1,5 +1,7 @@
 //! VP8: the header of a key frame (RFC 6386, 9.1), and its record, which is that of VP9.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::Bytes;
 
 use super::vp9::{Record, level_of};

@@ -1,6 +1,8 @@
 //! VP9: the uncompressed header of a key frame (VP9 Bitstream, 6.2) and `VPCodecConfigurationRecord` (VP Codec ISO
 //! Media File Format Binding).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use bytes::Bytes;
 
 use super::bits::Bits;
