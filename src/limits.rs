@@ -12,6 +12,28 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const TRACKS_MAX: usize = 16;
 /// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Parameter sets of one kind in a decoder configuration record: all that the one of H.264 has room for.
+pub const RECORD_SETS_MAX: usize = 31;
+/// NAL units of one access unit that are looked at.
+pub const NAL_UNITS_MAX: usize = 4096;
+/// OBUs of one temporal unit that are looked at.
+pub const OBUS_MAX: usize = 4096;
+/// Bytes of a box that is read as a whole: the movie box of a fragmented file, and that of one fragment.
+pub const MP4_BOX_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the movie box of a file that is not fragmented: it has an entry for each sample of hours.
+pub const MP4_INDEX_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Tracks of an MP4 file, those counted that are passed over.
+pub const MP4_TRACKS_MAX: usize = 64;
+/// Runs of samples in one fragment.
+pub const MP4_RUNS_MAX: usize = 4096;
+/// Samples of one fragment: what is not written out for each is not worth more either.
+pub const MP4_SAMPLES_MAX: usize = 1024 * 1024;
+/// Bytes of one sample of an MP4 file.
+pub const MP4_SAMPLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Places at which a player may start that the index at the end of a file has, per track: of more every second is kept.
+pub const MP4_STARTS_MAX: usize = 16 * 1024;
+/// Width and height of a picture in pixels: what a sample entry of an MP4 file has room for.
+pub const PICTURE_SIDE_MAX: u32 = 65_535;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;
