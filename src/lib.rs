@@ -10,6 +10,10 @@ pub mod reason;
 pub mod fact;
 pub mod ring;
 pub mod media;
+#[cfg(feature = "media")]
+pub mod codec;
+#[cfg(any(feature = "rtmp", feature = "media"))]
+pub mod container;
 pub mod extension;
 pub mod protocol;
 pub mod audit;

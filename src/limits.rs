@@ -12,6 +12,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const TRACKS_MAX: usize = 16;
 /// Bytes of a decoder configuration record or of metadata: it is kept as long as its stream.
 pub const CONFIG_BYTES_MAX: usize = 64 * 1024;
+/// Parameter sets of one track: there are rarely more than three.
+pub const PARAMETER_SETS_MAX: usize = 64;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;

@@ -1,0 +1,1 @@
+//! Containers: bytes ↔ frames, shared by protocols and recorders.
