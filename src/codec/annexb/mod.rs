@@ -211,7 +211,6 @@ impl ByteStream<'_> {
 }
 
 /// The NAL units of a byte stream, without start codes and the zeros around them.
-#[must_use]
 pub fn units_of_byte_stream(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     // What stands before the first start code is no unit.
     let mut rest = after_start_code(stream);
