@@ -20,6 +20,8 @@ pub const SECTION_BYTES_MAX: usize = 1024;
 pub const PES_BYTES_MAX: usize = 6 + 0xFFFF;
 /// Bytes between two frames of sound that are looked through for the next one.
 pub const AUDIO_GAP_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that the header of an FLV file may be longer than that of version 1.
+pub const FLV_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;
