@@ -17,6 +17,7 @@ mod writer;
 mod tests;
 
 pub(crate) use assembler::{Assembler, Made};
+#[cfg(feature = "rtmp")]
 pub(crate) use head::{TAG_HEAD_BYTES_MAX, TagHeads, timestamp};
 pub use reader::{Event, Reader, Tag, TagReader};
 pub use writer::{FlvTag, Writer, file_header};
