@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::pes::{Adaptation, HEADER_BYTES_MAX, PesWriter, header, write_adaptation};
-use super::table::{self, push_stream, write_section};
+use super::table::{self, push_stream, section_packets, write_section};
 use super::{PACKET_BYTES, PID_PAT, TIMESCALE, audio, descriptor, language, opus, stream_type};
 use crate::codec::adts::{AdtsError, AdtsFormat};
 use crate::codec::annexb::{ByteStream, NalError, ParameterSets};
@@ -121,10 +121,10 @@ impl Muxer {
             tracks: Vec::new(),
             clock: 0,
             pat: table::pat(PROGRAM, PID_PMT),
-            pat_continuity: 0,
+            pat_continuity: 0x0F,
             map: Vec::new(),
             pmt: Vec::new(),
-            pmt_continuity: 0,
+            pmt_continuity: 0x0F,
             version: 0,
             tables_at: None,
             pcr_at: None,
@@ -234,33 +234,32 @@ impl Muxer {
             return Err(MuxError::FrameBytes(track.id));
         }
 
-        // Both tables take two packets, seldom more.
-        let mut out = Vec::with_capacity((bytes / 180 + 6) * PACKET_BYTES);
+        let (pts, dts) = (frame.pts.as_ticks(TIMESCALE), frame.dts.as_ticks(TIMESCALE));
+        // At the begin of a timeline there is no time before.
+        let pcr = Some(if (0..PCR_LEAD).contains(&dts) { 0 } else { dts.saturating_sub(PCR_LEAD) });
+        let discontinuity = frame.flags.contains(FrameFlags::DISCONTINUITY);
+        let random_access = frame.is_key() || (clocked && !video);
+        let adaptation = Adaptation { discontinuity, random_access, pcr: pcr.filter(|_| clocked) };
+        // Few pictures, or none for a while: the clock goes on without them.
+        let alone = Adaptation { discontinuity, random_access: false, pcr };
+        let alone = (pcr_due && !clocked).then_some(alone);
+        // Sound and data have one time only.
+        let (head, head_bytes) = header(track.stream_id(), bytes, pts, if video { dts } else { pts });
+
+        let before = if tables { section_packets(&self.pat) + section_packets(&self.pmt) } else { 0 };
+        let packets = before + usize::from(alone.is_some()) + adaptation.packets(head_bytes + bytes);
+        let mut out = Vec::with_capacity(packets * PACKET_BYTES);
         if tables {
             write_section(PID_PAT, &mut self.pat_continuity, &self.pat, &mut out);
             write_section(PID_PMT, &mut self.pmt_continuity, &self.pmt, &mut out);
             self.tables_at = Some(frame.dts);
         }
-        let (pts, dts) = (frame.pts.as_ticks(TIMESCALE), frame.dts.as_ticks(TIMESCALE));
-        // At the begin of a timeline there is no time before.
-        let pcr = if (0..PCR_LEAD).contains(&dts) { 0 } else { dts.saturating_sub(PCR_LEAD) };
-        let mut adaptation = Adaptation {
-            discontinuity: frame.flags.contains(FrameFlags::DISCONTINUITY),
-            random_access: frame.is_key() || (clocked && !video),
-            pcr: None,
-        };
-        if clocked {
-            adaptation.pcr = Some(pcr);
-            self.pcr_at = Some(frame.dts);
-        } else if pcr_due {
-            // Few pictures, or none for a while: the clock goes on without them.
-            let alone = Adaptation { pcr: Some(pcr), ..Adaptation::default() };
+        if let Some(alone) = alone {
             write_adaptation(clock_pid, clock_continuity, alone, &mut out);
+        }
+        if clocked || alone.is_some() {
             self.pcr_at = Some(frame.dts);
         }
-
-        // Sound and data have one time only.
-        let (head, head_bytes) = header(track.stream_id(), bytes, pts, if video { dts } else { pts });
         let mut pes = PesWriter::new(&mut out, track.pid, &mut track.continuity, adaptation, head_bytes + bytes);
         pes.put(head.get(..head_bytes).unwrap_or_default());
         payload.write(|part| pes.put(part));

@@ -1,6 +1,6 @@
 //! PES packets laid out in transport packets (ISO/IEC 13818-1, 2.4.3).
 
-use super::{BODY_BYTES, PACKET_BYTES, SYNC, TICKS_WRAP};
+use super::{BODY_BYTES, SYNC, TICKS_WRAP};
 
 /// Bytes of a PES header with both timestamps.
 pub(super) const HEADER_BYTES_MAX: usize = 19;
@@ -26,6 +26,11 @@ impl Adaptation {
             None if self.flags() != 0 => 2,
             None => 0,
         }
+    }
+
+    /// Packets of a PES packet of so many bytes that it stands in the first of.
+    pub(super) fn packets(self, bytes: usize) -> usize {
+        (bytes + self.bytes()).div_ceil(BODY_BYTES)
     }
 
     /// Writes it, filled up to so many bytes.
@@ -78,7 +83,6 @@ impl<'a> PesWriter<'a> {
         adaptation: Adaptation,
         bytes: usize,
     ) -> Self {
-        out.reserve((bytes + adaptation.bytes()).div_ceil(BODY_BYTES) * PACKET_BYTES);
         Self { out, pid, continuity, adaptation, start: true, left: bytes, room: 0 }
     }
 
@@ -177,6 +181,7 @@ fn ticks(field: &[u8; 5]) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PACKET_BYTES;
     use super::*;
     use proptest::prelude::*;
 
@@ -193,7 +198,7 @@ mod tests {
                 let payload: Vec<u8> = (0..bytes).map(|n| u8::try_from(n % 251).unwrap()).collect();
                 payload.chunks(100).for_each(|chunk| writer.put(chunk));
 
-                assert_eq!(out.len() % PACKET_BYTES, 0);
+                assert_eq!(out.len(), adaptation.packets(bytes) * PACKET_BYTES);
                 let mut back = Vec::new();
                 for (n, packet) in out.chunks(PACKET_BYTES).enumerate() {
                     assert_eq!(usize::from(packet[3] & 15), (15 + n) % 16);

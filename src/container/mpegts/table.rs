@@ -36,6 +36,11 @@ fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Packets that a section takes.
+pub(super) fn section_packets(section: &[u8]) -> usize {
+    (1 + section.len()).div_ceil(BODY_BYTES)
+}
+
 /// Lays out a section in packets of its own.
 pub(super) fn write_section(pid: u16, continuity: &mut u8, section: &[u8], out: &mut Vec<u8>) {
     let [p1, p0] = pid.to_be_bytes();

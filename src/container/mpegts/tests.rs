@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::pes::{Adaptation, PesWriter, header};
+use super::table::push_stream;
 use super::*;
 use crate::clock::Instant;
 use crate::codec::adts::AdtsFormat;
@@ -163,6 +164,16 @@ fn tables_and_clock_are_never_100_ms_apart() {
     }
     for times in [tables, clocks] {
         assert!(times.len() > 30 && times.windows(2).all(|two| two[1] - two[0] <= 9000 + 1920), "{times:?}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_frame_is_as_long_as_its_packets() {
+    let mut muxer = Muxer::new(&tracks()).unwrap();
+    for frame in [picture(true, 0, 9), sound(0, &[1; 170]), picture(false, 3000, 3000), sound(20_000, &[1; 600])] {
+        let bytes = muxer.write(&frame).unwrap();
+        let len = bytes.len();
+        assert_eq!(bytes.try_into_mut().unwrap().capacity(), len);
     }
 }
 
@@ -336,10 +347,8 @@ fn frames_of_sound_begin_and_end_anywhere_in_pes_packets() {
 #[test]
 fn cells_are_taken_off_metadata() {
     let mut body = vec![0xE1, 2, 0xF0, 0];
-    table::push_stream(stream_type::METADATA, 0x102, b"\x05\x04KLVA", &mut body);
-    let mut out = Vec::new();
-    table::write_section(PID_PAT, &mut 0, &table::pat(1, 0x1000), &mut out);
-    table::write_section(0x1000, &mut 0, &table::pmt(1, 0, &body), &mut out);
+    push_stream(stream_type::METADATA, 0x102, b"\x05\x04KLVA", &mut body);
+    let mut out = tables(0x1000, &body);
     let payload = b"\x00\x07\xdf\x00\x04klv1\x00\x08\xdf\x00\x04klv2";
     let (head, bytes) = header(0xFC, payload.len(), 4500, 4500);
     let mut continuity = 3;
@@ -350,6 +359,50 @@ fn cells_are_taken_off_metadata() {
     let got: Vec<_> = frames(&events).iter().map(|frame| (frame.codec, frame.payload.clone(), frame.pts)).collect();
     let expected = [b"klv1", b"klv2"].map(|unit| (Codec::Klv, Bytes::from_static(unit), ticks(4500)));
     assert_eq!(got, expected);
+}
+
+/// The tables of a program, its map on this PID.
+fn tables(map_pid: u16, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    table::write_section(PID_PAT, &mut 5, &table::pat(1, map_pid), &mut out);
+    table::write_section(map_pid, &mut 5, &table::pmt(1, 0, body), &mut out);
+    out
+}
+
+#[test]
+fn tables_that_lead_nowhere_or_to_themselves_do_no_harm() {
+    let mut muxer = Muxer::new(&tracks()[..2]).unwrap();
+    let good = mux(&mut muxer, &[picture(true, 0, 9), sound(0, b"a"), picture(true, 3000, 9)]);
+    let mut body = vec![0xE1, 0, 0xF0, 0];
+    // The association, the map, and the stuffing, as elementary streams; one of them twice.
+    for pid in [PID_PAT, 0x20, 0x20, PID_NULL, 0x101] {
+        push_stream(stream_type::AAC_ADTS, pid, &[], &mut body);
+    }
+    for map_pid in [PID_PAT, PID_NULL, 0x20] {
+        let (events, _) = demux(&[&tables(map_pid, &body)[..], &good].concat());
+        assert_eq!(frames(&events).len(), 3, "a map on PID {map_pid}");
+    }
+    // Descriptors that are longer than the map.
+    let (events, counters) = demux(&tables(0x20, &[0xE1, 0, 0xFF, 0xFF]));
+    assert_eq!((events.len(), counters.bad_sections), (0, 0));
+}
+
+#[test]
+fn a_pes_packet_of_sound_that_never_ends_is_an_error() {
+    let mut bytes = pes_of_sound(&[(&[0; 300], 0)]);
+    // No length: up to the next one.
+    let at = bytes.len() - 2 * PACKET_BYTES;
+    bytes[at + 8..at + 10].fill(0);
+    let mut demuxer = Demuxer::new(DemuxLimits::from(&Limits::default()));
+    demuxer.push(NOW, &bytes).unwrap();
+    let mut continuity = bytes[at + PACKET_BYTES + 3];
+    let errors = (0..1000).filter(|_| {
+        continuity = 0x10 | continuity.wrapping_add(1) & 0x0F;
+        let packet = [&[SYNC, 0x01, 0x01, continuity][..], &[0; BODY_BYTES]].concat();
+        demuxer.push(NOW, &packet) == Err(DemuxError::FrameBytes)
+    });
+    assert_eq!(errors.count(), 1, "once it was dropped, all is passed over up to the next begin");
+    assert_eq!((demuxer.held_bytes(), demuxer.counters().continuity_errors), (0, 0));
 }
 
 /// A frame of one of the tracks of [`tracks`]: its track, bytes of payload, and whether it is a key.
