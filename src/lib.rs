@@ -12,7 +12,7 @@ pub mod ring;
 pub mod media;
 #[cfg(feature = "media")]
 pub mod codec;
-#[cfg(feature = "media")]
+#[cfg(any(feature = "rtmp", feature = "media"))]
 pub mod container;
 pub mod extension;
 pub mod protocol;

@@ -34,6 +34,16 @@ pub const MP4_SAMPLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const MP4_STARTS_MAX: usize = 16 * 1024;
 /// Width and height of a picture in pixels: what a sample entry of an MP4 file has room for.
 pub const PICTURE_SIDE_MAX: u32 = 65_535;
+/// Parameter sets of one track: there are rarely more than three.
+pub const PARAMETER_SETS_MAX: usize = 64;
+/// Bytes of a section of MPEG-TS: more would be no program association or map (ISO/IEC 13818-1, 2.4.4).
+pub const SECTION_BYTES_MAX: usize = 1024;
+/// Bytes of a PES packet of MPEG-TS that is no picture: its length must be told, in 16 bits.
+pub const PES_BYTES_MAX: usize = 6 + 0xFFFF;
+/// Bytes between two frames of sound that are looked through for the next one.
+pub const AUDIO_GAP_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that the header of an FLV file may be longer than that of version 1.
+pub const FLV_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;

@@ -19,6 +19,8 @@
 
 pub mod aac;
 pub mod ac3;
+pub mod adts;
+pub mod annexb;
 pub mod av1;
 mod bits;
 pub mod flac;

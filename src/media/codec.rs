@@ -52,11 +52,15 @@ pub enum Codec {
     Pcm = 41,
     /// An AMF0 script data message (`onMetaData`, `onCuePoint`, …): its name, then its values.
     Script = 64,
+    /// An ID3v2 tag: timed metadata of HTTP Live Streaming.
+    Id3 = 65,
+    /// A KLV unit of SMPTE ST 336: metadata of sensors.
+    Klv = 66,
 }
 
 impl Codec {
     /// Every codec, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::H264,
         Self::H265,
         Self::H266,
@@ -74,6 +78,8 @@ impl Codec {
         Self::Speex,
         Self::Pcm,
         Self::Script,
+        Self::Id3,
+        Self::Klv,
     ];
 
     /// Pictures, sound or data.
@@ -107,6 +113,8 @@ impl Codec {
             Self::Speex => "Speex",
             Self::Pcm => "PCM",
             Self::Script => "script data",
+            Self::Id3 => "ID3",
+            Self::Klv => "KLV",
         }
     }
 }

@@ -295,7 +295,7 @@ mod tests {
         fn a_frame_survives_the_ring(
             dts in -1_000_000_000_000_000i64..1_000_000_000_000_000,
             cts in -500_000_000_000i64..500_000_000_000,
-            slot in 0u32..(1 << 24), age in 0u64..1_000_000_000_000, codec in 0usize..17, flags in 0u8..8,
+            slot in 0u32..(1 << 24), age in 0u64..1_000_000_000_000, codec in 0..Codec::ALL.len(), flags in 0u8..8,
         ) {
             let now = Instant(5_000_000_000_000);
             let frame = Frame {

@@ -1,64 +1,47 @@
-//! FLV files (Adobe FLV 10.1, annex E): the same tags as in RTMP messages, behind headers of their own.
+//! What is in an FLV file, as if it were published.
 //!
 //! A file is read whole, as a publisher's messages would be; what is cut off at its end is left out.
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::message::{AUDIO, DATA, VIDEO};
-use super::publish::Publishing;
+use super::publish::{Publishing, reason};
 use super::session::{Bounds, Turn};
 use crate::clock::{Instant, Now};
+use crate::container::flv::{AUDIO, FlvError, SCRIPT, TagReader, VIDEO};
 use crate::limits::Limits;
 use crate::media::{Frame, Media};
 use crate::protocol::Output;
-use crate::reason::{Label, Reason};
+use crate::reason::Reason;
 
 /// The frames of a file, in its order, with the file's own times.
 ///
 /// # Errors
 /// The bytes are no FLV, or what is in it could not be published either.
-pub fn frames_of_flv(mut file: Bytes) -> Result<Vec<Frame>, Reason> {
-    let length = file.len();
-    let at = |rest: &Bytes| (length - rest.len()) as u64;
-    let malformed = |at| Reason::Malformed { what: Label("flv.header"), at };
-    if !file.starts_with(b"FLV\x01") || file.len() < HEADER_BYTES {
-        return Err(malformed(0));
-    }
-    let header = file.get(5..HEADER_BYTES).map_or(0, |mut bytes| bytes.get_u32());
-    let skipped = usize::try_from(header).ok().filter(|skipped| (HEADER_BYTES..=length).contains(skipped));
-    file.advance(skipped.ok_or_else(|| malformed(5))?);
+pub fn frames_of_flv(file: Bytes) -> Result<Vec<Frame>, Reason> {
     let bounds = Bounds::from(&Limits::default());
     let mut outputs = VecDeque::new();
     let mut publishing = Publishing::new(0);
     let now = Now { mono: Instant::ZERO, ..Now::default() };
-    // Each tag stands behind the length of the one before.
-    while file.len() >= 4 + TAG_HEADER_BYTES {
-        file.advance(4);
-        let mut head = file.split_to(TAG_HEADER_BYTES);
-        let (kind, size) = (head.get_u8() & 0x1f, head.get_uint(3));
-        let timestamp = (u32::try_from(head.get_uint(3)).unwrap_or(0)) | (u32::from(head.get_u8()) << 24);
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if size > file.len() {
-            break;
-        }
-        let mut turn = Turn::new(now, at(&file), &bounds, &mut outputs);
-        let body = file.split_to(size);
-        match kind {
-            _ if body.is_empty() => {}
-            AUDIO => publishing.media(&mut turn, Media::Audio, timestamp, body)?,
-            VIDEO => publishing.media(&mut turn, Media::Video, timestamp, body)?,
-            DATA => publishing.data(&mut turn, timestamp, body)?,
+    let mut tags = TagReader::default();
+    tags.push(file);
+    while let Some(tag) = tags.next_tag().map_err(|error| reason(error, 0))? {
+        let mut turn = Turn::new(now, tag.at, &bounds, &mut outputs);
+        match tag.kind {
+            _ if tag.body.is_empty() => {}
+            AUDIO => publishing.media(&mut turn, Media::Audio, tag.timestamp, tag.body)?,
+            VIDEO => publishing.media(&mut turn, Media::Video, tag.timestamp, tag.body)?,
+            SCRIPT => publishing.data(&mut turn, tag.timestamp, tag.body)?,
             _ => {}
         }
+    }
+    if !tags.has_begun() {
+        return Err(reason(FlvError::Header, 0));
     }
     let frame = |output| if let Output::Frame(_, frame) = output { Some(frame) } else { None };
     Ok(outputs.into_iter().filter_map(frame).collect())
 }
-
-const HEADER_BYTES: usize = 9;
-const TAG_HEADER_BYTES: usize = 11;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! RTMP: publish and play, Adobe RTMP 1.0 and Enhanced RTMP v2 (veovera).
 //!
 //! Wire: [`handshake`] (plain and digest), [`chunk`] (chunks ↔ messages), [`amf`] (AMF0), [`message`] (messages by
-//! type) and the private `tag` (FLV tags, legacy and enhanced). Session: `session` and `command` know what is legal
+//! type); the tags in them are those of [`flv`](crate::container::flv), legacy and enhanced. Session: `session` and `command` know what is legal
 //! now, `publish` turns media into frames, `address` reads URLs. Packetizer: frames → messages that all players
 //! of a format share.
 //!
@@ -32,8 +32,6 @@ mod gather;
 mod packetizer;
 mod publish;
 mod session;
-mod tag;
-mod track;
 
 #[cfg(test)]
 mod tests;

@@ -4,18 +4,12 @@ use bytes::{Buf, Bytes};
 
 use super::amf::{Decoder, Value};
 use super::session::Turn;
-use super::tag::{self, Packet, PacketKind, Packets};
-use super::track;
-use crate::limits::{Limit, TRACKS_MAX};
-use crate::media::{
-    Codec, Frame, FrameFlags, FrameKind, Media, NalFormat, Timestamp, TrackId, WireClock, WireTimestamp,
-};
+use crate::container::flv::{Assembler, FlvError, Made};
+use crate::limits::Limit;
+use crate::media::{FrameKind, Media};
 use crate::protocol::{Description, Output, StreamHandle};
 use crate::reason::{Label, Reason};
 
-/// A configuration record or metadata message: it is kept for as long as its stream lives, and every player
-/// gets it.
-const CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Tags in one aggregate message.
 const AGGREGATE_TAGS_MAX: usize = 4096;
 /// Bytes of an encoder's name that are shown.
@@ -25,26 +19,12 @@ const ENCODER_BYTES_MAX: usize = 255;
 #[derive(Debug)]
 pub(super) struct Publishing {
     handle: StreamHandle,
-    /// Driven by coded frames alone: configuration and data come with timestamps of 0 from many encoders.
-    clock: WireClock,
-    /// In order of appearance; at most TRACKS_MAX, each with another id.
-    tracks: Vec<Track>,
-}
-
-#[derive(Debug)]
-struct Track {
-    media: Media,
-    wire: u8,
-    id: TrackId,
-    /// The first byte of its legacy audio tags, once it was told.
-    sound: Option<u8>,
-    /// What its configuration in force says, of codecs whose frames are looked into.
-    nal: Option<NalFormat>,
+    assembler: Assembler,
 }
 
 impl Publishing {
     pub(super) fn new(handle: StreamHandle) -> Self {
-        Self { handle, clock: WireClock::default(), tracks: Vec::new() }
+        Self { handle, assembler: Assembler::default() }
     }
 
     /// An audio or video message.
@@ -55,77 +35,14 @@ impl Publishing {
         timestamp: u32,
         tag: Bytes,
     ) -> Result<(), Reason> {
-        let packets = if media == Media::Video { tag::video(tag) } else { tag::audio(tag) };
-        self.packets(turn, packets.map_err(|e| e.reason(turn.at))?, timestamp)
-    }
-
-    fn packets(&mut self, turn: &mut Turn<'_>, mut packets: Packets, timestamp: u32) -> Result<(), Reason> {
-        // One message has one timestamp, however many tracks are in it.
-        let mut placed = None;
-        while let Some(packet) = packets.next().map_err(|e| e.reason(turn.at))? {
-            self.packet(turn, packet, timestamp, &mut placed)?;
-        }
-        Ok(())
-    }
-
-    fn packet(
-        &mut self,
-        turn: &mut Turn<'_>,
-        packet: Packet,
-        timestamp: u32,
-        placed: &mut Option<WireTimestamp>,
-    ) -> Result<(), Reason> {
-        let index = self.track(packet.codec.media(), packet.track)?;
-        if let Some(sound) = packet.sound {
-            self.sound(turn, index, packet.codec, sound, timestamp);
-        }
-        let mut flags = FrameFlags::default();
-        let kind = match packet.kind {
-            PacketKind::Config => {
-                let payload = config(&packet.payload)?;
-                if let Some(track) = self.tracks.get_mut(index) {
-                    track.nal = NalFormat::from_config(packet.codec, &payload);
-                }
-                self.undriven(turn, index, packet.codec, FrameKind::Config, timestamp, payload);
-                return Ok(());
-            }
-            PacketKind::Metadata => {
-                self.undriven(turn, index, packet.codec, FrameKind::Data, timestamp, packet.payload);
-                return Ok(());
-            }
-            PacketKind::Key => FrameKind::Key,
-            PacketKind::Delta => {
-                // Few encoders say so in the tag.
-                let nal = self.tracks.get(index).and_then(|track| track.nal);
-                if nal.is_some_and(|nal| nal.is_disposable(&packet.payload)) {
-                    flags = FrameFlags::DISPOSABLE;
-                }
-                FrameKind::Delta
-            }
-            PacketKind::Disposable => {
-                flags = FrameFlags::DISPOSABLE;
-                FrameKind::Delta
-            }
-            PacketKind::Audio => FrameKind::Audio,
-        };
-        let first = placed.is_none();
-        let WireTimestamp { at, wrapped } = *placed.get_or_insert_with(|| self.clock.advance(timestamp));
-        if first && wrapped {
-            turn.output(Output::Wrapped(self.handle));
-        }
-        let offset = Timestamp::from_millis(packet.composition_ms.into()) + Timestamp(packet.offset_ns.into());
-        let frame = Frame {
-            payload: packet.payload,
-            pts: at + offset,
-            dts: at,
-            origin: turn.now.mono,
-            track: self.id(index),
-            kind,
-            codec: packet.codec,
-            flags,
-        };
-        turn.output(Output::Frame(self.handle, frame));
-        Ok(())
+        let (handle, at, origin) = (self.handle, turn.at, turn.now.mono);
+        let made = self.assembler.media(origin, media, timestamp, tag, &mut |made| {
+            turn.output(match made {
+                Made::Frame(frame) => Output::Frame(handle, frame),
+                Made::Wrapped => Output::Wrapped(handle),
+            });
+        });
+        made.map_err(|error| reason(error, at))
     }
 
     /// A data message: `onMetaData` and what else there is.
@@ -153,15 +70,14 @@ impl Publishing {
         // All of it must be readable before any player gets it.
         let first = values.value().map_err(|e| e.reason(turn.at))?;
         while values.value().map_err(|e| e.reason(turn.at))?.is_some() {}
-        let index = self.track(Media::Data, 0)?;
-        if &*name == "onMetaData" {
-            let payload = config(payload.get(start..).unwrap_or_default())?;
-            self.undriven(turn, index, Codec::Script, FrameKind::Config, timestamp, payload);
+        let metadata = &*name == "onMetaData";
+        let kind = if metadata { FrameKind::Config } else { FrameKind::Data };
+        let payload = payload.slice(start.min(payload.len())..);
+        let frame = self.assembler.script(turn.now.mono, kind, timestamp, payload);
+        turn.output(Output::Frame(self.handle, frame.map_err(|error| reason(error, turn.at))?));
+        if metadata {
             let description = describe(&first.unwrap_or(Value::Null));
             turn.output(Output::Describe(self.handle, Box::new(description)));
-        } else {
-            let payload = payload.slice(start.min(payload.len())..);
-            self.undriven(turn, index, Codec::Script, FrameKind::Data, timestamp, payload);
         }
         Ok(())
     }
@@ -200,67 +116,21 @@ impl Publishing {
         }
         if rest.is_empty() { Ok(()) } else { Err(malformed) }
     }
-
-    /// A frame that does not drive the clock.
-    fn undriven(
-        &mut self,
-        turn: &mut Turn<'_>,
-        index: usize,
-        codec: Codec,
-        kind: FrameKind,
-        timestamp: u32,
-        payload: Bytes,
-    ) {
-        let at = self.clock.at(timestamp);
-        let frame = Frame {
-            payload,
-            pts: at,
-            dts: at,
-            origin: turn.now.mono,
-            track: self.id(index),
-            kind,
-            codec,
-            flags: FrameFlags::default(),
-        };
-        turn.output(Output::Frame(self.handle, frame));
-    }
-
-    /// Tells the first byte of legacy audio tags as a configuration record of one byte, at first and when it
-    /// changes: the codec itself does not carry rate and channels.
-    fn sound(&mut self, turn: &mut Turn<'_>, index: usize, codec: Codec, sound: u8, timestamp: u32) {
-        let Some(track) = self.tracks.get_mut(index) else { return };
-        if track.sound.replace(sound) != Some(sound) {
-            let payload = Bytes::copy_from_slice(&[sound]);
-            self.undriven(turn, index, codec, FrameKind::Config, timestamp, payload);
-        }
-    }
-
-    fn id(&self, index: usize) -> TrackId {
-        self.tracks.get(index).map_or(TrackId::METADATA, |track| track.id)
-    }
-
-    /// The index of a track, a new one where need be.
-    fn track(&mut self, media: Media, wire: u8) -> Result<usize, Reason> {
-        if let Some(index) = self.tracks.iter().position(|t| t.media == media && t.wire == wire) {
-            return Ok(index);
-        }
-        let free = |id: &TrackId| self.tracks.iter().all(|track| track.id != *id);
-        let last = u8::try_from(TRACKS_MAX).unwrap_or(u8::MAX);
-        let id = track::from_wire(media, wire)
-            .filter(free)
-            .or_else(|| (3..last).rev().map(TrackId).find(free))
-            .ok_or(Reason::Limit(Limit::Tracks))?;
-        self.tracks.push(Track { media, wire, id, sound: None, nal: None });
-        Ok(self.tracks.len() - 1)
-    }
 }
 
-/// A copy of its own: it lives long, and a slice would keep the buffer that it came in.
-fn config(record: &[u8]) -> Result<Bytes, Reason> {
-    if record.len() > CONFIG_BYTES_MAX {
-        return Err(Reason::Limit(Limit::MessageBytes));
+/// Why a publisher of such tags is closed.
+pub(super) fn reason(error: FlvError, at: u64) -> Reason {
+    match error {
+        FlvError::Header => Reason::Malformed { what: Label("flv.header"), at },
+        FlvError::TagEnd => Reason::Malformed { what: Label("rtmp.tag_end"), at },
+        FlvError::Nested => Reason::Malformed { what: Label("rtmp.multitrack_nested"), at },
+        FlvError::PacketType(Media::Video) => Reason::Unsupported(Label("rtmp.video_packet")),
+        FlvError::PacketType(_) => Reason::Unsupported(Label("rtmp.audio_packet")),
+        FlvError::Codec(Media::Video) => Reason::Unsupported(Label("rtmp.video_codec")),
+        FlvError::Codec(_) => Reason::Unsupported(Label("rtmp.audio_codec")),
+        FlvError::Tracks => Reason::Limit(Limit::Tracks),
+        FlvError::ConfigBytes => Reason::Limit(Limit::MessageBytes),
     }
-    Ok(Bytes::copy_from_slice(record))
 }
 
 /// What `onMetaData` says. For people: nothing here is used in arithmetic that a strange number could hurt.

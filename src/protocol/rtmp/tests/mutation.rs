@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::split::{player, publisher, told};
 use super::*;
+use crate::container::flv::tag;
 use crate::media::TrackId;
 use crate::protocol::rtmp::amf::{self, Decoder};
 use crate::protocol::rtmp::handshake::Server;
-use crate::protocol::rtmp::tag;
 
 /// xorshift64*.
 struct Dice(u64);

@@ -1,4 +1,4 @@
-//! Audio and video messages: FLV tag bodies (Adobe FLV 10.1, annex E.4) and their Enhanced RTMP v2 form.
+//! Audio and video tags: their bodies (Adobe FLV 10.1, annex E.4) and their Enhanced RTMP v2 form.
 //!
 //! [`video`] and [`audio`] give a reader that takes one message apart into packets, one per track; a payload is
 //! cut out, never copied. What is left out: legacy codecs other than those of [`Codec`] and AV1 in MPEG-2 TS form.
@@ -17,19 +17,19 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::limits::{Limit, TRACKS_MAX};
+use super::FlvError;
+use crate::limits::TRACKS_MAX;
 use crate::media::{Codec, Media};
-use crate::reason::{Label, Reason};
 
 /// Packet types that video and audio share, and their own (Enhanced RTMP v2, `VideoPacketType`, `AudioPacketType`).
-pub(super) const SEQUENCE_START: u8 = 0;
-pub(super) const CODED_FRAMES: u8 = 1;
+pub(crate) const SEQUENCE_START: u8 = 0;
+pub(crate) const CODED_FRAMES: u8 = 1;
 const SEQUENCE_END: u8 = 2;
-pub(super) const CODED_FRAMES_X: u8 = 3;
+pub(crate) const CODED_FRAMES_X: u8 = 3;
 /// Video: AMF colour metadata. Audio: channel mapping.
-pub(super) const METADATA: u8 = 4;
-pub(super) const MULTITRACK_AUDIO: u8 = 5;
-pub(super) const MULTITRACK_VIDEO: u8 = 6;
+pub(crate) const METADATA: u8 = 4;
+pub(crate) const MULTITRACK_AUDIO: u8 = 5;
+pub(crate) const MULTITRACK_VIDEO: u8 = 6;
 const MOD_EX: u8 = 7;
 
 const ONE_TRACK: u8 = 0;
@@ -37,8 +37,8 @@ const MANY_TRACKS: u8 = 1;
 const MANY_TRACKS_MANY_CODECS: u8 = 2;
 
 /// Video frame types (FLV, E.4.3.1).
-pub(super) const FRAME_KEY: u8 = 1;
-pub(super) const FRAME_INTER: u8 = 2;
+pub(crate) const FRAME_KEY: u8 = 1;
+pub(crate) const FRAME_INTER: u8 = 2;
 const FRAME_DISPOSABLE: u8 = 3;
 const FRAME_GENERATED_KEY: u8 = 4;
 const FRAME_COMMAND: u8 = 5;
@@ -50,22 +50,22 @@ const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// One track's part of an audio or video message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(crate) struct Packet {
     /// The track id on the wire; 0 is the default track.
-    pub(super) track: u8,
-    pub(super) codec: Codec,
-    pub(super) kind: PacketKind,
+    pub(crate) track: u8,
+    pub(crate) codec: Codec,
+    pub(crate) kind: PacketKind,
     /// Composition time in milliseconds, positive or negative.
-    pub(super) composition_ms: i32,
+    pub(crate) composition_ms: i32,
     /// Added to the presentation time: less than a millisecond.
-    pub(super) offset_ns: u32,
+    pub(crate) offset_ns: u32,
     /// The first byte of a legacy audio tag: format, rate, size, channels.
-    pub(super) sound: Option<u8>,
-    pub(super) payload: Bytes,
+    pub(crate) sound: Option<u8>,
+    pub(crate) payload: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PacketKind {
+pub(crate) enum PacketKind {
     /// A decoder configuration record.
     Config,
     Key,
@@ -77,38 +77,9 @@ pub(super) enum PacketKind {
     Metadata,
 }
 
-/// What is wrong with an audio or video message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TagError {
-    #[error("the tag ends within its header")]
-    End,
-    #[error("multitrack within multitrack")]
-    Nested,
-    #[error("unknown packet type")]
-    PacketType(Media),
-    #[error("unknown codec")]
-    Codec(Media),
-    #[error("too many tracks in one message")]
-    Tracks,
-}
-
-impl TagError {
-    pub(super) const fn reason(self, at: u64) -> Reason {
-        match self {
-            Self::End => Reason::Malformed { what: Label("rtmp.tag_end"), at },
-            Self::Nested => Reason::Malformed { what: Label("rtmp.multitrack_nested"), at },
-            Self::PacketType(Media::Video) => Reason::Unsupported(Label("rtmp.video_packet")),
-            Self::PacketType(_) => Reason::Unsupported(Label("rtmp.audio_packet")),
-            Self::Codec(Media::Video) => Reason::Unsupported(Label("rtmp.video_codec")),
-            Self::Codec(_) => Reason::Unsupported(Label("rtmp.audio_codec")),
-            Self::Tracks => Reason::Limit(Limit::Tracks),
-        }
-    }
-}
-
 /// The packets of one message.
 #[derive(Debug)]
-pub(super) struct Packets {
+pub(crate) struct Packets {
     rest: Rest,
     media: Media,
     frame_type: u8,
@@ -134,7 +105,7 @@ enum Rest {
 }
 
 /// The packets of a video message.
-pub(super) fn video(mut tag: Bytes) -> Result<Packets, TagError> {
+pub(crate) fn video(mut tag: Bytes) -> Result<Packets, FlvError> {
     let Some(&first) = tag.first() else { return Ok(Packets::none(Media::Video)) };
     tag.advance(1);
     let frame_type = first >> 4 & 7;
@@ -148,7 +119,7 @@ pub(super) fn video(mut tag: Bytes) -> Result<Packets, TagError> {
         7 => Codec::H264,
         // Not in the specification, but what many encoders used before there was an enhanced one.
         12 => Codec::H265,
-        _ => return Err(TagError::Codec(Media::Video)),
+        _ => return Err(FlvError::Codec(Media::Video)),
     };
     // A tag that ends before its composition time has no frame: some encoders cut the end-of-sequence tag so.
     let Some(&[packet_type, c0, c1, c2]) = tag.first_chunk() else { return Ok(Packets::none(Media::Video)) };
@@ -157,7 +128,7 @@ pub(super) fn video(mut tag: Bytes) -> Result<Packets, TagError> {
         0 => PacketKind::Config,
         1 => frame_kind(frame_type),
         2 => return Ok(Packets::none(Media::Video)),
-        _ => return Err(TagError::PacketType(Media::Video)),
+        _ => return Err(FlvError::PacketType(Media::Video)),
     };
     let composition_ms = if packet_type == 1 { i24([c0, c1, c2]) } else { 0 };
     Ok(Packets::legacy(
@@ -167,7 +138,7 @@ pub(super) fn video(mut tag: Bytes) -> Result<Packets, TagError> {
 }
 
 /// The packets of an audio message.
-pub(super) fn audio(mut tag: Bytes) -> Result<Packets, TagError> {
+pub(crate) fn audio(mut tag: Bytes) -> Result<Packets, FlvError> {
     let Some(&first) = tag.first() else { return Ok(Packets::none(Media::Audio)) };
     tag.advance(1);
     if first >> 4 == SOUND_EX {
@@ -180,7 +151,7 @@ pub(super) fn audio(mut tag: Bytes) -> Result<Packets, TagError> {
         8 => Codec::G711U,
         10 => Codec::Aac,
         11 => Codec::Speex,
-        _ => return Err(TagError::Codec(Media::Audio)),
+        _ => return Err(FlvError::Codec(Media::Audio)),
     };
     let mut kind = PacketKind::Audio;
     if codec == Codec::Aac {
@@ -189,7 +160,7 @@ pub(super) fn audio(mut tag: Bytes) -> Result<Packets, TagError> {
         kind = match packet_type {
             0 => PacketKind::Config,
             1 => PacketKind::Audio,
-            _ => return Err(TagError::PacketType(Media::Audio)),
+            _ => return Err(FlvError::PacketType(Media::Audio)),
         };
     }
     let sound = (codec != Codec::Aac).then_some(first);
@@ -198,7 +169,7 @@ pub(super) fn audio(mut tag: Bytes) -> Result<Packets, TagError> {
 }
 
 /// `ExVideoTagHeader` and `ExAudioTagHeader`, behind the first byte.
-fn enhanced(media: Media, frame_type: u8, mut packet_type: u8, mut tag: Bytes) -> Result<Packets, TagError> {
+fn enhanced(media: Media, frame_type: u8, mut packet_type: u8, mut tag: Bytes) -> Result<Packets, FlvError> {
     let mut packets = Packets::none(media);
     packets.frame_type = frame_type;
     while packet_type == MOD_EX {
@@ -207,7 +178,7 @@ fn enhanced(media: Media, frame_type: u8, mut packet_type: u8, mut tag: Bytes) -
             size = usize::from(u16::from_be_bytes(take(&mut tag)?)).saturating_add(1);
         }
         if size > tag.len() {
-            return Err(TagError::End);
+            return Err(FlvError::TagEnd);
         }
         let data = tag.split_to(size);
         let [next] = take(&mut tag)?;
@@ -230,7 +201,7 @@ fn enhanced(media: Media, frame_type: u8, mut packet_type: u8, mut tag: Bytes) -
         let [byte] = take(&mut tag)?;
         packet_type = byte & 0x0F;
         if packet_type == multitrack {
-            return Err(TagError::Nested);
+            return Err(FlvError::Nested);
         }
         match byte >> 4 {
             ONE_TRACK => {
@@ -242,7 +213,7 @@ fn enhanced(media: Media, frame_type: u8, mut packet_type: u8, mut tag: Bytes) -
                 packets.rest = Rest::Many(tag);
             }
             MANY_TRACKS_MANY_CODECS => packets.rest = Rest::Many(tag),
-            _ => return Err(TagError::PacketType(media)),
+            _ => return Err(FlvError::PacketType(media)),
         }
     } else {
         packets.codec = Some(fourcc(media, take(&mut tag)?)?);
@@ -262,7 +233,7 @@ impl Packets {
     }
 
     /// The next packet that holds something, until `None`.
-    pub(super) fn next(&mut self) -> Result<Option<Packet>, TagError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Packet>, FlvError> {
         loop {
             let (codec, track, body) = match std::mem::replace(&mut self.rest, Rest::Nothing) {
                 Rest::Nothing => return Ok(None),
@@ -273,7 +244,7 @@ impl Packets {
                 Rest::Many(mut rest) => {
                     self.tracks = self.tracks.saturating_add(1);
                     if self.tracks > TRACKS_MAX {
-                        return Err(TagError::Tracks);
+                        return Err(FlvError::Tracks);
                     }
                     let codec = match self.codec {
                         Some(codec) => codec,
@@ -282,7 +253,7 @@ impl Packets {
                     let [track, s0, s1, s2] = take(&mut rest)?;
                     let size = usize::try_from(u32::from_be_bytes([0, s0, s1, s2])).unwrap_or(usize::MAX);
                     if size > rest.len() {
-                        return Err(TagError::End);
+                        return Err(FlvError::TagEnd);
                     }
                     let body = rest.split_to(size);
                     self.rest = Rest::Many(rest);
@@ -296,7 +267,7 @@ impl Packets {
         }
     }
 
-    fn packet(&self, codec: Codec, track: u8, mut payload: Bytes) -> Result<Option<Packet>, TagError> {
+    fn packet(&self, codec: Codec, track: u8, mut payload: Bytes) -> Result<Option<Packet>, FlvError> {
         let mut composition_ms = 0;
         let video = self.media == Media::Video;
         let kind = match self.packet_type {
@@ -312,7 +283,7 @@ impl Packets {
             CODED_FRAMES => PacketKind::Audio,
             SEQUENCE_END => return Ok(None),
             METADATA => PacketKind::Metadata,
-            _ => return Err(TagError::PacketType(self.media)),
+            _ => return Err(FlvError::PacketType(self.media)),
         };
         if payload.is_empty() {
             return Ok(None);
@@ -329,15 +300,15 @@ fn frame_kind(frame_type: u8) -> PacketKind {
     }
 }
 
-fn fourcc(media: Media, code: [u8; 4]) -> Result<Codec, TagError> {
+fn fourcc(media: Media, code: [u8; 4]) -> Result<Codec, FlvError> {
     Codec::ALL
         .into_iter()
         .find(|codec| codec.media() == media && fourcc_of(*codec) == Some(code))
-        .ok_or(TagError::Codec(media))
+        .ok_or(FlvError::Codec(media))
 }
 
 /// The FourCC of a codec, if Enhanced RTMP has one for it.
-pub(super) const fn fourcc_of(codec: Codec) -> Option<[u8; 4]> {
+pub(crate) const fn fourcc_of(codec: Codec) -> Option<[u8; 4]> {
     Some(*match codec {
         Codec::H264 => b"avc1",
         Codec::H265 => b"hvc1",
@@ -355,8 +326,8 @@ pub(super) const fn fourcc_of(codec: Codec) -> Option<[u8; 4]> {
     })
 }
 
-fn take<const N: usize>(bytes: &mut Bytes) -> Result<[u8; N], TagError> {
-    let head = *bytes.first_chunk().ok_or(TagError::End)?;
+fn take<const N: usize>(bytes: &mut Bytes) -> Result<[u8; N], FlvError> {
+    let head = *bytes.first_chunk().ok_or(FlvError::TagEnd)?;
     bytes.advance(N);
     Ok(head)
 }

@@ -8,7 +8,7 @@ use crate::limits::TRACKS_MAX;
 use crate::media::{Media, TrackId};
 
 /// The place that suits this track id of a publisher, if it exists.
-pub(super) fn from_wire(media: Media, wire: u8) -> Option<TrackId> {
+pub(crate) fn from_wire(media: Media, wire: u8) -> Option<TrackId> {
     let id = match (media, wire) {
         (Media::Video, 0) => return Some(TrackId::VIDEO),
         (Media::Audio, 0) => return Some(TrackId::AUDIO),
@@ -20,7 +20,7 @@ pub(super) fn from_wire(media: Media, wire: u8) -> Option<TrackId> {
 }
 
 /// The id that a player is told: for every track of one medium another.
-pub(super) const fn to_wire(media: Media, track: TrackId) -> u8 {
+pub(crate) const fn to_wire(media: Media, track: TrackId) -> u8 {
     let TrackId(id) = track;
     match (media, id) {
         (_, 0..=2) => 0,
