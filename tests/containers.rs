@@ -16,8 +16,7 @@ use shardcast::codec::{self, Description};
 use shardcast::container::fmp4::{Demuxer, Event, Fragment, Head, Muxer, Progressive, Run, Starts, segment_index};
 use shardcast::media::{Codec, Frame, Media, Timestamp, Track, TrackId};
 
-#[path = "interop/tools.rs"]
-#[expect(dead_code, reason = "these tests need but a part of it")]
+#[path = "support/tools.rs"]
 mod tools;
 
 use tools::{Tool, found};

@@ -16,8 +16,7 @@ use shardcast::container::{flv, mpegts};
 use shardcast::limits::Limits;
 use shardcast::media::{Codec, Frame, FrameKind, Media, Track};
 
-#[path = "interop/tools.rs"]
-#[expect(dead_code, reason = "it knows more tools than these tests need")]
+#[path = "support/tools.rs"]
 mod tools;
 
 use tools::{Tool, found};

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use shardcast::audit::follow::{Destination, Follower, FollowerState, FollowersWatch};
+use shardcast::extension::{Health, HealthCheck};
 
 use super::Failure;
 use super::config::{FollowerSpec, To, read_secret_file};
@@ -109,6 +110,24 @@ fn secret(path: &Path) -> Result<String, String> {
 #[allow(dead_code, reason = "without any of the features nothing fails")]
 fn of(error: impl Display) -> String {
     error.to_string()
+}
+
+/// What followers are for the health of the router.
+pub(super) struct FollowersHealth(pub(super) FollowersWatch);
+
+impl HealthCheck for FollowersHealth {
+    fn name(&self) -> &'static str {
+        "followers of the audit trail"
+    }
+
+    fn check(&self) -> Health {
+        let states = self.0.stats().into_iter().map(|stats| match stats.state {
+            FollowerState::Failing(why) => Health::Degraded(format!("{}: {why}", stats.name)),
+            FollowerState::Halted(why) => Health::Unhealthy(format!("{}: {why}", stats.name)),
+            FollowerState::Following | FollowerState::Stopped => Health::Healthy,
+        });
+        states.max().unwrap_or(Health::Healthy)
+    }
 }
 
 /// Says in the log when a follower begins to fail, and when it goes on.

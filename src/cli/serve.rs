@@ -203,7 +203,7 @@ impl Server {
             followers = Some(running);
         }
         let watch = followers.as_ref().map(Followers::watch).unwrap_or_default();
-        builder = builder.health_check(Arc::new(watch.clone()));
+        builder = builder.health_check(Arc::new(follow::FollowersHealth(watch.clone())));
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);
         let control = control(config, &router, &watch)?;
         let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));

@@ -46,7 +46,6 @@ use std::time::Duration;
 use super::record::{AuditError, AuditSink, Record};
 use super::trail::{CounterPage, Trail};
 use crate::clock::{Instant, Now};
-use crate::extension::{Health, HealthCheck};
 use worker::{Shared, Worker};
 
 pub use cursor::CursorError;
@@ -251,21 +250,6 @@ impl FollowersWatch {
     #[must_use]
     pub fn stats(&self) -> Vec<FollowerStats> {
         self.all.iter().map(|shared| shared.stats()).collect()
-    }
-}
-
-impl HealthCheck for FollowersWatch {
-    fn name(&self) -> &str {
-        "followers of the audit trail"
-    }
-
-    fn check(&self) -> Health {
-        let states = self.stats().into_iter().map(|stats| match stats.state {
-            FollowerState::Failing(why) => Health::Degraded(format!("{}: {why}", stats.name)),
-            FollowerState::Halted(why) => Health::Unhealthy(format!("{}: {why}", stats.name)),
-            FollowerState::Following | FollowerState::Stopped => Health::Healthy,
-        });
-        states.max().unwrap_or(Health::Healthy)
     }
 }
 
