@@ -239,7 +239,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(object_type in 1_u8..5, rate_index in 0_u8..13, channels in 1_u8..8, length in 0_usize..8185) {
+        fn what_is_written_is_read(
+            object_type in 1_u8..5, rate_index in 0_u8..13, channels in 1_u8..8, length in 0_usize..8185,
+        ) {
             let format = AdtsFormat { object_type, rate_index, channels };
             prop_assert_eq!(AdtsFormat::from_config(&format.config()), Ok(format));
             let read = AdtsHeader::read(&format.header(length).unwrap()).unwrap().unwrap();

@@ -137,6 +137,8 @@ impl ParameterSets {
             bytes += start_code(self.codec, unit, count == 0).len() + unit.len();
             count += 1;
         }
+        let delimiter = delimiter(self.codec, with_sets);
+        bytes += delimiter.len();
         let with_sets = with_sets && !own_sets && !self.units.is_empty();
         if with_sets {
             let code = |unit: &Bytes| start_code(self.codec, unit, true).len() + unit.len();
@@ -144,8 +146,6 @@ impl ParameterSets {
             // The first unit of the access unit comes behind them then.
             bytes -= usize::from(self.first_is_short(access_unit));
         }
-        let delimiter = delimiter(self.codec, with_sets);
-        bytes += delimiter.len();
         Ok(ByteStream { sets: self, access_unit, with_sets, delimiter, bytes })
     }
 
@@ -259,12 +259,12 @@ fn start_code(codec: Codec, unit: &[u8], first: bool) -> &'static [u8] {
 }
 
 /// An access unit delimiter that allows all kinds of slices.
-fn delimiter(codec: Codec, with_sets: bool) -> &'static [u8] {
+fn delimiter(codec: Codec, start: bool) -> &'static [u8] {
     match codec {
         Codec::H264 => &[0, 0, 0, 1, 0x09, 0xF0],
         Codec::H265 => &[0, 0, 0, 1, 35 << 1, 1, 0x50],
-        // `aud_irap_or_gdr_flag` is not for show only (ISO/IEC 23090-3, 7.4.3.10).
-        _ if with_sets => &[0, 0, 0, 1, 0, 20 << 3 | 1, 0xA8],
+        // `aud_irap_or_gdr_flag` says whether decoding can start here (ISO/IEC 23090-3, 7.4.3.10).
+        _ if start => &[0, 0, 0, 1, 0, 20 << 3 | 1, 0xA8],
         _ => &[0, 0, 0, 1, 0, 20 << 3 | 1, 0x28],
     }
 }

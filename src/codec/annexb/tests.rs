@@ -142,6 +142,14 @@ fn the_record_of_h266_is_read_with_and_without_a_profile() {
         let bytes = stream.to_bytes();
         let units: Vec<_> = units_of_byte_stream(&bytes).collect();
         assert_eq!(units, [delimiter, b"\0\x79\x01", b"\0\x81\x02", slice]);
+        // One that has its own, and one at which decoding can't start.
+        let own = with_lengths(&[b"\0\x79\x03", slice], 4);
+        assert!(sets.byte_stream(&own, false).unwrap().to_bytes().starts_with(&[LONG, delimiter].concat()));
+        let later = with_lengths(&[&[0, 1, 7]], 4);
+        assert_eq!(
+            *sets.byte_stream(&later, false).unwrap().to_bytes(),
+            *b"\0\0\0\x01\0\xA1\x28\0\0\0\x01\0\x01\x07"
+        );
     }
 }
 
@@ -201,7 +209,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_do_harm(bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..120), at in 0_usize..120) {
+    fn no_bytes_do_harm(
+        bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..120),
+        at in 0_usize..120,
+    ) {
         for codec in [Codec::H264, Codec::H265, Codec::H266] {
             let _ = ParameterSets::from_config(codec, &Bytes::copy_from_slice(&bytes));
         }

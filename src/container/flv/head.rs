@@ -1,7 +1,7 @@
 //! Frames → what stands before their payload in a tag.
 //!
-//! H.264 and the codecs that FLV has numbers for become FLV tags, all others get an Enhanced RTMP header; further tracks
-//! are "one track" of multitrack, for those who know it. No allocation.
+//! H.264 and the codecs that FLV has numbers for become FLV tags, all others get an Enhanced RTMP header; further
+//! tracks are "one track" of multitrack, for those who know it. No allocation.
 
 use super::tag::{
     CODED_FRAMES, CODED_FRAMES_X, FRAME_INTER, FRAME_KEY, METADATA, MULTITRACK_AUDIO, MULTITRACK_VIDEO,

@@ -222,7 +222,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn timestamps_come_back_modulo_2_to_the_33(pts in any::<i32>(), far in 0_i64..4, cts in -100_000_i64..100_000, payload in 0_usize..70_000) {
+        fn timestamps_come_back_modulo_2_to_the_33(
+            pts in any::<i32>(), far in 0_i64..4, cts in -100_000_i64..100_000, payload in 0_usize..70_000,
+        ) {
             let pts = i64::from(pts) + (far << 31);
             let (header, bytes) = header(0xE0, payload, pts, pts - cts);
             let read = PesHeader::read(&header[..bytes]).unwrap();

@@ -310,7 +310,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_do_harm(packets in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..184)), 0..12)) {
+        fn no_bytes_do_harm(
+            packets in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..184)), 0..12,
+            ),
+        ) {
             let mut reader = SectionReader::default();
             for (start, payload) in &packets {
                 reader.read(*start, payload, |section| assert!(section.len() <= SECTION_BYTES_MAX));

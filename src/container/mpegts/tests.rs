@@ -450,7 +450,8 @@ proptest! {
         demuxer.finish(NOW).unwrap();
         let events: Vec<_> = std::iter::from_fn(|| demuxer.poll()).collect();
         let counters = demuxer.counters();
-        prop_assert_eq!((counters.continuity_errors, counters.damaged_pes, counters.bad_frames, counters.duplicates), (0, 0, 0, 0));
+        let faults = [counters.continuity_errors, counters.damaged_pes, counters.bad_frames, counters.duplicates];
+        prop_assert_eq!(faults, [0; 4]);
         let by_track = |frames: &[Frame], id: u8| -> Vec<Frame> {
             // A jump of the clock is one of all tracks.
             let bare = |frame: &Frame| Frame { flags: FrameFlags::default(), ..frame.clone() };

@@ -1,9 +1,9 @@
 //! RTMP: publish and play, Adobe RTMP 1.0 and Enhanced RTMP v2 (veovera).
 //!
 //! Wire: [`handshake`] (plain and digest), [`chunk`] (chunks ↔ messages), [`amf`] (AMF0), [`message`] (messages by
-//! type); the tags in them are those of [`flv`](crate::container::flv), legacy and enhanced. Session: `session` and `command` know what is legal
-//! now, `publish` turns media into frames, `address` reads URLs. Packetizer: frames → messages that all players
-//! of a format share.
+//! type); the tags in them are those of [`flv`](crate::container::flv), legacy and enhanced. Session: `session` and
+//! `command` know what is legal now, `publish` turns media into frames, `address` reads URLs. Packetizer: frames →
+//! messages that all players of a format share.
 //!
 //! A publisher's codec payload is cut out of its message behind the tag header. Sequence headers and
 //! `onMetaData` become [`FrameKind::Config`](crate::media::FrameKind::Config) frames with small payloads of their

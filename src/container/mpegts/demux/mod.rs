@@ -80,7 +80,7 @@ pub struct DemuxCounters {
     pub damaged_pes: u64,
     /// PES packets of pictures or data without a timestamp.
     pub untimed: u64,
-    /// Stretches of an elementary stream that are no frames of its codec, and access units with too many parameter sets.
+    /// Stretches of an elementary stream that are no frames of its codec; access units with too many parameter sets.
     pub bad_frames: u64,
     /// Elementary streams of codecs that are not read, or over [`TRACKS_MAX`], in the maps so far.
     pub unknown_streams: u64,

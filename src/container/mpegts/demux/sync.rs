@@ -147,7 +147,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_a_stream_is_cut_its_packets_are_the_same(cuts in proptest::collection::vec(1_usize..700, 1..40), broken in 0_usize..2000) {
+        fn however_a_stream_is_cut_its_packets_are_the_same(
+            cuts in proptest::collection::vec(1_usize..700, 1..40),
+            broken in 0_usize..2000,
+        ) {
             let mut bytes = stream(12);
             bytes.insert(broken, 0);
             let whole = read([&bytes[..]]);
