@@ -111,6 +111,10 @@ pub const UNSENT_BYTES_MIN: u32 = 4 * 1024;
 pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 /// Sockets of a stream's viewers that are bounded anew at one frame, when the pace of the stream has changed.
 pub const UNSENT_BOUNDS_PER_FRAME: usize = 256;
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that wait for one peer and that others hold as well: a segment of a minute at 8 Mb/s.
+pub const SHARED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Events that `Poll` reports at once.
 pub const POLL_EVENTS: usize = 1024;
 

@@ -39,6 +39,10 @@ pub(super) fn banner(config: &ServerConfig, running: &Running<'_>) -> String {
         let url = format!("rtmp://{}/{}/demo", reachable(*address), app(config));
         let _ = write!(said, "\nPublish a test picture with\n  {}\n", publish(&url, config));
         let _ = write!(said, "and play it with\n  {}\n", play(&url, config));
+        if let Some((_, address)) = running.listeners.iter().find(|(protocol, _)| *protocol == "http") {
+            let url = format!("http://{}/{}/demo.flv", reachable(*address), app(config));
+            let _ = write!(said, "or\n  {}\n", play(&url, config));
+        }
     }
     said
 }

@@ -40,6 +40,7 @@ impl Reload {
             ("router.drain", running.drain != read.drain),
             ("router.exit_on_hang", running.exit_on_hang != read.exit_on_hang),
             ("listen.rtmp", running.rtmp != read.rtmp),
+            ("listen.http", running.http != read.http),
             // The channel and the receivers are made at the start.
             ("limits.events", running.limits.events != read.limits.events),
             ("limits.audit_records", running.limits.audit_records != read.limits.audit_records),

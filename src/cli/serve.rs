@@ -12,6 +12,7 @@ use shardcast::audit::follow::{Followed, Followers, FollowersWatch};
 use shardcast::audit::trail::{SigningKey, Trail, TrailOptions};
 use shardcast::extension::AllowAll;
 use shardcast::fact::FactKind;
+use shardcast::protocol::http::Http;
 use shardcast::protocol::rtmp::Rtmp;
 use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,7 +20,7 @@ use signal_hook::iterator::Signals;
 
 use super::audit::pseudonym::read_key as pseudonym_key;
 use super::banner::{Running, banner};
-use super::config::{Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
+use super::config::{DEFAULT_HTTP, Idle, LogLevel, Overrides, ServerConfig, parse_duration, parse_memory};
 use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
@@ -32,6 +33,10 @@ pub(super) struct Args {
     /// Listen for RTMP here; may be given several times [default: 127.0.0.1:1935]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     rtmp: Vec<SocketAddr>,
+
+    /// Listen for HTTP here; may be given several times; "off" for nowhere [default: 127.0.0.1:8080, if that is free]
+    #[arg(long, value_name = "ADDR", value_parser = http_address)]
+    http: Vec<HttpAddress>,
 
     /// Threads, each with its share of the connections [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -81,6 +86,7 @@ impl Args {
     fn overrides(&self) -> Overrides {
         Overrides {
             rtmp: self.rtmp.clone(),
+            http: (!self.http.is_empty()).then(|| self.http.iter().filter_map(|address| address.0).collect()),
             shards: self.shards.map(usize::from),
             idle: self.idle,
             drain: self.drain,
@@ -183,6 +189,9 @@ impl Server {
         for address in &config.rtmp {
             builder = builder.listen(*address, Arc::new(Rtmp));
         }
+        for address in http_addresses(config) {
+            builder = builder.listen(address, Arc::new(Http::default()));
+        }
         if let Some(authenticator) = config.access.authenticator() {
             builder = builder.authenticator(authenticator);
         }
@@ -266,6 +275,22 @@ impl Server {
     }
 }
 
+/// Where the configuration says; if it says nothing, where nobody else listens.
+fn http_addresses(config: &ServerConfig) -> Vec<SocketAddr> {
+    if let Some(addresses) = &config.http {
+        return addresses.clone();
+    }
+    match std::net::TcpListener::bind(DEFAULT_HTTP) {
+        Ok(_) => vec![DEFAULT_HTTP],
+        Err(error) => {
+            tracing::warn!(
+                "nothing is served over HTTP: {DEFAULT_HTTP}: {error}; say --http ADDR for another address"
+            );
+            Vec::new()
+        }
+    }
+}
+
 /// Where the configuration says; if it says nothing the server runs also without.
 fn control(
     config: &ServerConfig,
@@ -337,6 +362,18 @@ const SIGNS: &str = "the key of the audit trail";
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:1935 or [::]:1935".into())
+}
+
+/// What `--http` says; `None` is nowhere.
+#[derive(Clone, Copy, Debug)]
+struct HttpAddress(Option<SocketAddr>);
+
+fn http_address(text: &str) -> Result<HttpAddress, String> {
+    if text == "off" {
+        return Ok(HttpAddress(None));
+    }
+    let sentence = || "\"off\", or an address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned();
+    text.parse().map(|address| HttpAddress(Some(address))).map_err(|_| sentence())
 }
 
 /// What `--mem` says; `None` is no limit.

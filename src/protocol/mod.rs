@@ -4,8 +4,12 @@
 //! that all players share). None of them sees a socket, a thread or a clock. The built-in ones use nothing but
 //! this contract; a host's own protocol is one more implementation, registered on the builder.
 
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "rtmp")]
 pub mod rtmp;
+#[cfg(any(feature = "http", feature = "rtmp"))]
+mod wishes;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -101,6 +105,8 @@ pub enum Input {
     Ended(StreamHandle, Reason),
     /// The publish ended by the router's will; what the peer still sends on it is ignored.
     Unpublished(StreamHandle, Reason),
+    /// Everything up to the last [`Output::Share`] is with the peer's socket.
+    Sent,
     /// Some viewer needs a keyframe of what is published on this handle, if the protocol can ask for one.
     KeyframeWanted(StreamHandle),
     /// [`Session::deadline`] is due.
@@ -115,7 +121,11 @@ pub enum Input {
 pub enum Output {
     /// Send these bytes, in order with all media that was handed to the peer before.
     Send(Bytes),
-    /// The handshake is done: [`Limits::request_deadline`] takes the place of the handshake's.
+    /// Send these bytes, which others hold as well: they are no reply that counts, and may be many. Nothing more is read
+    /// until they are with the socket, which [`Input::Sent`] tells; a session sets itself a deadline for that.
+    Share(Bytes),
+    /// The handshake is done: [`Limits::request_deadline`] takes the place of the handshake's. Said again, that begins
+    /// anew: a protocol of many requests says so at each.
     Established,
     /// The peer wants to publish. Nothing more is read until [`Input::Published`] was handled.
     Publish(Box<PublishRequest>),
@@ -234,6 +244,11 @@ pub enum Body {
         every: u32,
         /// What stands between.
         separator: Head,
+    },
+    /// The frame's payload, and a few bytes behind it.
+    Closed {
+        /// What stands behind.
+        tail: [u8; 4],
     },
     /// Bytes of the format's own making.
     Own(Bytes),

@@ -59,6 +59,8 @@ pub(crate) struct Cold {
     pub(crate) seats: Vec<(Box<str>, Option<Box<Seat>>)>,
     /// Requests that wait for an authenticator: nothing is read meanwhile.
     pub(crate) asking: u32,
+    /// What others hold as well is among what waits: nothing is read until it is gone.
+    pub(crate) sharing: bool,
     /// The read side may hold more: a budget or a pause stopped before `WouldBlock`.
     pub(crate) readable: bool,
     /// It is in the run queue of those.
@@ -209,9 +211,10 @@ pub(crate) struct Publishing {
 }
 
 impl<S> Connection<S> {
-    /// Whether something stands against reading it: a question that is asked for it, or its pace.
+    /// Whether something stands against reading it: a question that is asked for it, an answer that is not gone yet, or
+    /// its pace.
     pub(crate) fn waits(&self) -> bool {
-        self.cold.asking > 0 || self.cold.rests_until > Instant::ZERO
+        self.cold.asking > 0 || self.cold.sharing || self.cold.rests_until > Instant::ZERO
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -509,6 +509,10 @@ pub(crate) fn for_each_piece<'a>(packet: &'a Packet, payload: &'a [u8], mut take
     match &packet.body {
         Body::Payload => take(payload),
         Body::Own(bytes) => take(bytes),
+        Body::Closed { tail } => {
+            take(payload);
+            take(tail);
+        }
         Body::Chunked { first, every, separator } => {
             let (mut piece, mut rest) = payload.split_at((*first as usize).min(payload.len()));
             take(piece);

@@ -271,6 +271,7 @@ impl<E: Env> Shard<E> {
                 plays: Vec::new(),
                 publishes: Vec::new(),
                 asking: 0,
+                sharing: false,
                 readable: false,
                 queued: false,
                 flushing: false,

@@ -17,7 +17,7 @@ use crate::clock::{Instant, Now};
 use crate::extension::{Action, AuthReply, AuthRequest, Credentials, Decision};
 use crate::fact::{Fact, FactKind};
 use crate::id::{ConnectionId, StreamKey};
-use crate::limits::Limit;
+use crate::limits::{Limit, SHARED_BYTES_MAX};
 use crate::protocol::{Input, Output, PlayRequest, PublishRequest, StreamHandle};
 use crate::reason::{Blame, Reason};
 use crate::stream::{Conflict, Located};
@@ -100,8 +100,13 @@ impl<E: Env> Shard<E> {
                 Ok(())
             }
             Output::Send(bytes) => self.send(slot, bytes),
+            Output::Share(bytes) => self.share(slot, bytes),
             Output::Established => {
-                self.set_phase(slot, Phase::Idle, now);
+                match self.connections.get_mut(slot).map(|connection| &mut connection.cold) {
+                    Some(cold) if cold.phase == Phase::Idle => cold.phase_since = now.mono,
+                    Some(cold) if cold.phase == Phase::Handshake => self.set_phase(slot, Phase::Idle, now),
+                    _ => {}
+                }
                 Ok(())
             }
             Output::Publish(request) => {
@@ -193,6 +198,17 @@ impl<E: Env> Shard<E> {
             return Err(Reason::Limit(Limit::ReplyBytes));
         }
         connection.push_reply(bytes);
+        Ok(())
+    }
+
+    /// Not a reply: it counts where it is held as well.
+    fn share(&mut self, slot: usize, bytes: Bytes) -> Result<(), Reason> {
+        let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
+        if connection.cold.pending_bytes + bytes.len() > SHARED_BYTES_MAX {
+            return Err(Reason::Limit(Limit::ReplyBytes));
+        }
+        connection.cold.sharing = true;
+        connection.push_media(bytes);
         Ok(())
     }
 
@@ -434,12 +450,17 @@ impl<E: Env> Shard<E> {
         match flushed {
             Ok(true) => {
                 let rest = connection.cold.rest.take();
+                let shared = std::mem::take(&mut connection.cold.sharing);
                 if let Phase::Closing(reason) = connection.cold.phase {
                     self.env.finish(&mut connection.socket);
                     connection.cold.phase = Phase::Finished(reason);
                 }
                 if let Some(rest) = rest {
                     self.rest_accepted(rest);
+                }
+                if shared {
+                    self.queue_task(slot, Input::Sent);
+                    self.resume_read(slot);
                 }
             }
             Ok(false) if connection.writable && !connection.cold.flushing => {

@@ -64,7 +64,7 @@ impl Server {
         fs::create_dir_all(&dir).expect("the test's directory can be made");
         fs::write(dir.join("shardcast.toml"), config).expect("the test's directory is writable");
         let line = format!(
-            "{before} exec {} serve --rtmp 127.0.0.1:0 --rtmp [::1]:0 --shards 2 --data . --log trace --config shardcast.toml {more}",
+            "{before} exec {} serve --rtmp 127.0.0.1:0 --rtmp [::1]:0 --http off --shards 2 --data . --log trace --config shardcast.toml {more}",
             env!("CARGO_BIN_EXE_shardcast")
         );
         let child = launch(&line, &dir);

@@ -23,6 +23,7 @@ mod budget;
 mod codecs;
 mod continuity;
 mod endings;
+mod http;
 mod joining;
 mod peers;
 mod refusals;

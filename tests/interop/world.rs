@@ -104,8 +104,13 @@ impl World {
     }
 
     fn play_with(&self, ffmpeg: &Path, stream: &str, input: &[&str], output: &[&str]) -> Player {
+        self.play_from(ffmpeg, &self.url(stream), input, output)
+    }
+
+    /// The same from any address.
+    pub(crate) fn play_from(&self, ffmpeg: &Path, url: &str, input: &[&str], output: &[&str]) -> Player {
         let mut command = Command::new(ffmpeg);
-        command.args(["-v", "error", "-nostdin"]).args(input).args(["-i", &self.url(stream)]);
+        command.args(["-v", "error", "-nostdin"]).args(input).args(["-i", url]);
         command.args(output).args(media::listing());
         Player { process: Process::start(&self.dir, "player", &mut command) }
     }
@@ -218,6 +223,9 @@ pub(crate) fn shardcast(args: &[String], dir: &Dir) -> Process {
 pub(crate) fn serve_args(port: u16, more: &[&str]) -> Vec<String> {
     let address = loopback(port).to_string();
     let fixed = ["serve", "--rtmp", &address, "--log", "warn"];
+    // The default port of HTTP is one for all tests of this machine.
+    let http: &[&str] = if more.contains(&"--http") { &[] } else { &["--http", "off"] };
+    let fixed = [&fixed, http].concat();
     fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
 }
 

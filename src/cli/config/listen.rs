@@ -6,6 +6,8 @@ use super::Access;
 
 /// Loopback only: whoever wants more says so.
 pub(super) const DEFAULT_RTMP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1935);
+/// Listened on where nobody says anything and where nobody else does.
+pub(crate) const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// An address and a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -15,15 +17,17 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Whether one may listen on all of these.
-pub(super) fn check(rtmp: &[SocketAddr], access: &Access) -> Result<(), String> {
+pub(super) fn check(rtmp: &[SocketAddr], http: &[SocketAddr], access: &Access) -> Result<(), String> {
     if rtmp.is_empty() {
         return Err("listen.rtmp must name at least one address, such as \"127.0.0.1:1935\"".into());
     }
-    for (index, address) in rtmp.iter().enumerate() {
-        if let Some(other) = rtmp[..index].iter().find(|other| collide(**other, *address)) {
-            return Err(format!(
-                "listen.rtmp must not name one port twice: {other} and {address} overlap; remove one"
-            ));
+    let named = |name: &'static str, addresses: &[SocketAddr]| -> Vec<_> {
+        addresses.iter().map(|address| (name, *address)).collect()
+    };
+    let all = [named("listen.rtmp", rtmp), named("listen.http", http)].concat();
+    for (index, (name, address)) in all.iter().enumerate() {
+        if let Some((_, other)) = all[..index].iter().find(|(_, other)| collide(*other, *address)) {
+            return Err(format!("{name} must not name one port twice: {other} and {address} overlap; remove one"));
         }
     }
     if access.open && access.is_guarded() {
@@ -32,10 +36,10 @@ pub(super) fn check(rtmp: &[SocketAddr], access: &Access) -> Result<(), String> 
                 .into(),
         );
     }
-    let reachable = rtmp.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let reachable = all.iter().find(|(_, address)| !address.ip().to_canonical().is_loopback());
     match reachable {
-        Some(address) if !access.open && !access.is_guarded() => Err(format!(
-            "listen.rtmp has {address}, which other machines can reach, and anybody could publish and play: give users \
+        Some((name, address)) if !access.open && !access.is_guarded() => Err(format!(
+            "{name} has {address}, which other machines can reach, and anybody could publish and play: give users \
              or token keys in [auth] (or --token-secret-file FILE), listen on 127.0.0.1, or say --open if that is what you want"
         )),
         _ => Ok(()),

@@ -30,6 +30,7 @@ use toml::de::{DeTable, DeValue};
 
 pub(crate) use access::{Access, read_secret_file};
 pub(crate) use follow::{FollowerSpec, To};
+pub(crate) use listen::DEFAULT_HTTP;
 pub(crate) use reader::Problem;
 #[cfg(feature = "bench")]
 pub(crate) use units::parse_bytes;
@@ -61,6 +62,8 @@ pub(crate) struct ServerConfig {
     /// What becomes of sessions while facts do not reach the trail.
     pub(crate) on_loss: LossPolicy,
     pub(crate) rtmp: Vec<SocketAddr>,
+    /// `None`: [`DEFAULT_HTTP`], if it is free.
+    pub(crate) http: Option<Vec<SocketAddr>>,
     pub(crate) limits: Limits,
     /// At least one.
     pub(crate) apps: Vec<AppSpec>,
@@ -77,6 +80,8 @@ pub(crate) struct ServerConfig {
 pub(crate) struct Overrides {
     /// Instead of the file's, if there is any.
     pub(crate) rtmp: Vec<SocketAddr>,
+    /// Instead of the file's; inside it may be empty.
+    pub(crate) http: Option<Vec<SocketAddr>>,
     pub(crate) shards: Option<usize>,
     pub(crate) idle: Option<Idle>,
     pub(crate) drain: Option<Duration>,
@@ -124,7 +129,7 @@ impl ServerConfig {
         let mut found = problems.into_found();
         let told = config
             .put_above(overrides)
-            .and_then(|()| listen::check(&config.rtmp, &config.access))
+            .and_then(|()| listen::check(&config.rtmp, config.http.as_deref().unwrap_or_default(), &config.access))
             .and_then(|()| apps::check(&config.apps, config.data.is_some()))
             .and_then(|()| match config.followers.is_empty() || config.data.is_some() {
                 true => Ok(()),
@@ -148,6 +153,7 @@ impl ServerConfig {
         if !given.rtmp.is_empty() {
             self.rtmp = given.rtmp;
         }
+        self.http = given.http.or_else(|| self.http.take());
         self.shards = given.shards.or(self.shards);
         self.idle = given.idle.unwrap_or(self.idle);
         self.drain = given.drain.unwrap_or(self.drain);
@@ -287,6 +293,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     router.finish();
     let mut listen = root.section("listen");
     let rtmp = listen.take("rtmp", list(listen::address));
+    let http = listen.take("http", list(listen::address));
     listen.finish();
     let mut audit = root.section("audit");
     let audit_key = audit.take("key_file", |value| text(value).map(|path| base.join(path)));
@@ -316,6 +323,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         followers,
         on_loss,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
+        http,
         limits,
         apps,
         access,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::address::{Address, play_options};
+use super::address::Address;
 use super::amf::Value;
 use super::message::{Command, STREAM_BEGIN, STREAM_EOF};
 use super::packetizer::{CHUNK_SIZE, Format};
@@ -14,6 +14,7 @@ use super::session::{Connection, Stream, StreamState, Turn, WINDOW_BYTES};
 use crate::clock::Instant;
 use crate::id::NameError;
 use crate::limits::Limit;
+use crate::protocol::wishes::play_options;
 use crate::protocol::{Output, PlayRequest, PublishRequest, StreamHandle};
 use crate::reason::{Label, Reason};
 

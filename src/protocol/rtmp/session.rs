@@ -184,7 +184,7 @@ impl RtmpSession {
             Input::Closing(reason) => connection.closing(&mut turn, reason),
             Input::Deadline => connection.deadline(&mut turn),
             // RTMP can't ask for a keyframe.
-            Input::KeyframeWanted(_) | Input::Bytes(_) => {}
+            Input::KeyframeWanted(_) | Input::Bytes(_) | Input::Sent => {}
         }
         self.pump(now)
     }

@@ -30,6 +30,7 @@ fn wire(packet: &Packet, payload: &Bytes) -> Bytes {
             }
         }
         Body::Own(bytes) => out.extend_from_slice(bytes),
+        Body::Closed { tail } => out.extend_from_slice(&[&payload[..], tail].concat()),
     }
     out.freeze()
 }
