@@ -40,8 +40,8 @@ pub(super) fn banner(config: &ServerConfig, running: &Running<'_>) -> String {
         let _ = write!(said, "\nPublish a test picture with\n  {}\n", publish(&url, config));
         let _ = write!(said, "and play it with\n  {}\n", play(&url, config));
         if let Some((_, address)) = running.listeners.iter().find(|(protocol, _)| *protocol == "http") {
-            let url = format!("http://{}/{}/demo.flv", reachable(*address), app(config));
-            let _ = write!(said, "or\n  {}\n", play(&url, config));
+            let url = format!("http://{}/watch/{}/demo", reachable(*address), app(config));
+            let _ = write!(said, "or in a browser at\n  {}\n", with_credentials(&url, "play", config));
         }
     }
     said

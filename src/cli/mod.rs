@@ -14,6 +14,7 @@ mod log;
 mod plain;
 mod reload;
 mod serve;
+mod site;
 mod token;
 mod top;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shardcast::Router;
 use shardcast::audit::follow::{Followed, Followers, FollowersWatch};
 use shardcast::audit::trail::{SigningKey, Trail, TrailOptions};
-use shardcast::extension::AllowAll;
+use shardcast::extension::{AllowAll, Resources};
 use shardcast::fact::FactKind;
 use shardcast::protocol::http::Http;
 use shardcast::protocol::rtmp::Rtmp;
@@ -25,6 +25,7 @@ use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
 use super::reload::Reload;
+use super::site::Site;
 use super::{Failure, follow, key_file, log};
 
 #[derive(Debug, clap::Args)]
@@ -167,6 +168,7 @@ struct Server {
     /// None where nothing could be made in the default place.
     control: Option<Control>,
     heap: HeapKeeper,
+    site: Arc<Site>,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
@@ -189,8 +191,10 @@ impl Server {
         for address in &config.rtmp {
             builder = builder.listen(*address, Arc::new(Rtmp));
         }
+        let site = Arc::new(Site::new(!config.access.is_guarded()));
         for address in http_addresses(config) {
-            builder = builder.listen(address, Arc::new(Http::default()));
+            let resources: Arc<dyn Resources> = Arc::<Site>::clone(&site);
+            builder = builder.listen(address, Arc::new(Http::with(resources)));
         }
         if let Some(authenticator) = config.access.authenticator() {
             builder = builder.authenticator(authenticator);
@@ -214,13 +218,14 @@ impl Server {
         let watch = followers.as_ref().map(Followers::watch).unwrap_or_default();
         builder = builder.health_check(Arc::new(follow::FollowersHealth(watch.clone())));
         let router = Arc::new(builder.start().map_err(Failure::runtime)?);
+        site.runs(&router);
         let control = control(config, &router, &watch)?;
         let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));
         let heap = HeapKeeper::start(Arc::clone(&router)).map_err(no_thread)?;
         let logger = Logger::start(router.events(), watch, config.exit_on_hang).map_err(no_thread)?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, control, heap, listeners, cores, audit, followers, logger })
+        Ok(Self { router, control, heap, site, listeners, cores, audit, followers, logger })
     }
 
     fn running(&self) -> Running<'_> {
@@ -237,6 +242,7 @@ impl Server {
         if reload.replaces_access() {
             self.router.set_authenticator(config.access.authenticator().unwrap_or_else(|| Arc::new(AllowAll)));
         }
+        self.site.set_lists(!config.access.is_guarded());
         let apps = config.apps.iter().cloned().map(Arc::new).collect();
         self.router.configure(Config {
             limits: config.limits.clone(),

@@ -19,6 +19,7 @@ mod top;
 mod media;
 mod world;
 
+mod browser;
 mod budget;
 mod codecs;
 mod continuity;

@@ -28,6 +28,8 @@ pub(crate) enum Tool {
     Rsyslog,
     /// `openssl`, which makes certificates.
     Openssl,
+    /// Chromium, driven by `playwright-core` under node.
+    Chromium,
     /// A Python with `moto[server]` and `standardwebhooks`.
     Python,
 }
@@ -57,6 +59,11 @@ impl Tool {
                 Some("/usr/sbin/rsyslogd".into()).filter(|path: &PathBuf| path.is_file())
             }
             Self::Openssl => in_path("openssl"),
+            Self::Chromium => {
+                let playwright = cache()?.join("node/node_modules/playwright-core/index.mjs");
+                in_path("node").filter(|_| playwright.is_file())?;
+                in_path("chromium").map(|_| playwright)
+            }
             Self::Python => {
                 let python = cache()?.join("venv/bin/python3");
                 let can = Command::new(&python).args(["-c", "import moto.server, standardwebhooks"]).output();
