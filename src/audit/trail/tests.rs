@@ -620,6 +620,24 @@ fn a_record_is_proved_to_a_signed_checkpoint_by_a_few_hashes() {
     }
 }
 
+#[test]
+fn a_checkpoint_that_a_crash_has_torn_is_told_until_the_next_start() {
+    let folder = Folder::new("torn-checkpoint");
+    let mut told = Told::open(&folder, TrailOptions::default());
+    told.pass(0).unwrap();
+    told.some(5);
+    told.close();
+    let path = folder.0.join(CHECKPOINTS);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let report = folder.verify();
+    let [Finding::Torn { file, bytes, .. }] = &report.findings[..] else { panic!("{report:?}") };
+    assert_eq!((file, *bytes > 100, report.code()), (&path, true, 6));
+    assert_eq!(folder.verify_with(&Verifier { running: true, ..Verifier::default() }).code(), 0);
+    Told::open(&folder, TrailOptions::default()).close();
+    assert_eq!(folder.verify().code(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -208,7 +208,7 @@ impl Verifier<'_> {
             tree: Frontier::default(),
             checkpoints,
         };
-        pass.checkpoints.advance(self.key, &mut pass.report)?;
+        pass.checkpoints.advance(self, &mut pass.report)?;
         let mut done = 0;
         for (index, (_, segment)) in found.iter().enumerate() {
             let last = index + 1 == found.len();
@@ -293,7 +293,7 @@ impl Pass {
         while self.checkpoints.next.as_ref().is_some_and(|(checkpoint, _)| checkpoint.seq <= self.seq) {
             let Some((checkpoint, line)) = self.checkpoints.next.take() else { break };
             self.compare(&checkpoint, line);
-            self.checkpoints.advance(verifier.key, &mut self.report)?;
+            self.checkpoints.advance(verifier, &mut self.report)?;
         }
         Ok(())
     }
@@ -336,7 +336,7 @@ impl Pass {
         let mut known = 0;
         while let Some((checkpoint, _)) = self.checkpoints.next.take() {
             known = known.max(checkpoint.seq);
-            self.checkpoints.advance(verifier.key, &mut self.report)?;
+            self.checkpoints.advance(verifier, &mut self.report)?;
         }
         if known > self.seq {
             let (file, there) = (self.checkpoints.path.clone(), self.seq);
@@ -361,6 +361,8 @@ struct Checkpoints {
     /// The next one, and its line.
     next: Option<(Checkpoint, u64)>,
     line: u64,
+    /// Bytes of the lines before.
+    offset: u64,
     before: Option<Hash>,
 }
 
@@ -374,23 +376,31 @@ impl Checkpoints {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { path, reader, next: None, line: 0, before: None })
+        Ok(Self { path, reader, next: None, line: 0, offset: 0, before: None })
     }
 
     /// Reads on to the next that is to be believed.
-    fn advance(&mut self, key: Option<&VerifyingKey>, report: &mut Report) -> io::Result<()> {
+    fn advance(&mut self, of: &Verifier<'_>, report: &mut Report) -> io::Result<()> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         let mut text = Vec::new();
         loop {
-            match next_line(reader, &mut text)?.0 {
-                // A crash may have torn the last one.
-                Next::End | Next::Torn => return Ok(()),
+            let (next, bytes) = next_line(reader, &mut text)?;
+            match next {
+                Next::End => return Ok(()),
+                Next::Torn => {
+                    // As with a record: a crash may have done that, and the next start cuts it off.
+                    if !of.running {
+                        report.find(Finding::Torn { file: self.path.clone(), offset: self.offset, bytes });
+                    }
+                    return Ok(());
+                }
                 Next::TooLong => text.clear(),
                 Next::Line => {}
             }
             let line = &text[..];
             self.line += 1;
-            let read = Checkpoint::read(line, key);
+            self.offset += bytes;
+            let read = Checkpoint::read(line, of.key);
             let why = match &read {
                 Ok(one) if self.before.is_some_and(|before| before != one.before) => {
                     "it does not follow the one before: some were removed, added or moved".to_owned()
@@ -404,7 +414,7 @@ impl Checkpoints {
             }
             if let Ok(one) = read {
                 report.checkpoints.0 += 1;
-                report.checkpoints.1 += u64::from(key.is_some());
+                report.checkpoints.1 += u64::from(of.key.is_some());
                 self.next = Some((one, self.line));
                 return Ok(());
             }
@@ -457,9 +467,10 @@ mod tests {
 
         let mut report = Report::default();
         let verifying = key.verifying();
-        checkpoints.advance(Some(&verifying), &mut report).unwrap();
+        let verifier = Verifier { key: Some(&verifying), ..Verifier::default() };
+        checkpoints.advance(&verifier, &mut report).unwrap();
         assert_eq!(checkpoints.next.take().map(|(one, line)| (one.seq, line)), Some((7, 1)));
-        checkpoints.advance(Some(&verifying), &mut report).unwrap();
+        checkpoints.advance(&verifier, &mut report).unwrap();
         assert_eq!((checkpoints.next, report.findings), (None, Vec::new()));
         fs::remove_dir_all(dir).unwrap();
     }
