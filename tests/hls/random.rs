@@ -11,6 +11,8 @@ use shardcast::record::hls::{Packager, Request};
 use crate::stream::{LARGE, SECOND, SMALL, SOUND, START, all, by_track, package};
 use crate::watcher::{Leniency, Watcher};
 
+/// Of each property.
+const CASES: u32 = 64;
 const LENIENT: Leniency = Leniency { short_parts: true, crowded: false, random: true };
 
 /// A step in milliseconds, and whether a keyframe comes; pictures and sound.
@@ -68,7 +70,7 @@ fn anything() -> impl Strategy<Value = Vec<(Frame, bool)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_playlist_of_any_stream_keeps_to_the_rules_and_no_frame_is_lost(

@@ -310,7 +310,12 @@ impl Cutter {
             // What leads or follows is no matter any more.
             self.measure(Role::Follows, rules, shelf, &mut Vec::new());
         }
-        let end = self.pending.last().map(|last| Timestamp(last.dts.0.saturating_add(self.step)));
+        // How long the last one lasts nothing tells: as long as the one before, where that fits.
+        let end = self.pending.last().zip(self.pending.first()).map(|(last, first)| {
+            let part = first.dts.0.saturating_add(self.piece_target());
+            let segment = self.segment.start.0.saturating_add(rules.longest);
+            Timestamp(last.dts.0.saturating_add(self.step).min(part).min(segment).max(last.dts.0))
+        });
         if let Some(end) = end {
             self.emit(self.pending.len(), end, true, shelf);
         }
@@ -328,14 +333,13 @@ impl Cutter {
         };
         let since = |earlier: Timestamp| dts.0.saturating_sub(earlier.0);
         let step = since(last.0);
-        let target = self.piece_target();
         let too_long = since(self.segment.start) > rules.longest && self.segment.start < last.0;
-        if too_long || self.since_pending(dts) > target {
+        if too_long || self.since_pending(dts) > self.piece_target() {
             self.split_before_last(last, too_long, shelf);
             if too_long && role == Role::Leads {
                 cuts.push(last.1);
             }
-            if step > target && !self.segment.plain {
+            if step > self.piece_target() && !self.segment.plain {
                 // The last frame is longer than a part may be.
                 if self.segment.begin.is_none() {
                     self.close(shelf);

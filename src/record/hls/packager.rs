@@ -71,7 +71,10 @@ impl Packager {
         let impossible = LeftOut { impossible: 1, ..ONE };
         let before_keyframe = LeftOut { before_keyframe: 1, ..ONE };
         let apart = frame.pts.0.saturating_sub(frame.dts.0);
-        if apart.saturating_abs() > nanos(HLS_COMPOSITION_MAX) || frame.dts.0.saturating_abs() > FARTHEST {
+        if frame.payload.is_empty()
+            || apart.saturating_abs() > nanos(HLS_COMPOSITION_MAX)
+            || frame.dts.0.saturating_abs() > FARTHEST
+        {
             return Err(impossible);
         }
         let at = self.track(frame).ok_or(impossible)?;
@@ -144,12 +147,11 @@ impl Packager {
         let since = i64::try_from(since).unwrap_or(0);
         // What comes later is not dated earlier, however late the frames before were.
         let wall = Wall(self.anchor.wall.0.saturating_add_signed(since)).max(ends.unwrap_or_default());
-        let origin = if frame.dts.0 >= SECOND {
-            Timestamp::ZERO
-        } else {
-            // There is no time below 0 in a file. A second is a whole number of everybody's ticks.
-            Timestamp(frame.dts.0.div_euclid(SECOND).saturating_sub(1).saturating_mul(SECOND))
-        };
+        // There is no time below 0 in a file. A second is a whole number of everybody's ticks.
+        let before = self.era.map_or(Timestamp::ZERO, |era| era.origin);
+        let fits = frame.dts.0 >= before.0.saturating_add(SECOND);
+        let whole = frame.dts.0.div_euclid(SECOND).saturating_sub(1).saturating_mul(SECOND);
+        let origin = if fits { before } else { Timestamp(whole) };
         self.era = Some(Era { number, origin, wall, pts: frame.pts });
     }
 

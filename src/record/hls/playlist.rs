@@ -43,7 +43,8 @@ impl View<'_> {
             return 0;
         }
         let boundary = self.seconds(SKIP_TARGETS);
-        let mut behind = self.rendition.open.as_ref().map_or(0, |open| open.duration);
+        let open = self.rendition.open.as_ref().filter(|open| !open.plain);
+        let mut behind = open.map_or(0, |open| open.duration);
         let mut kept = 0_usize;
         for segment in self.rendition.listed().rev() {
             if behind >= boundary {

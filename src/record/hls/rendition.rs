@@ -95,6 +95,8 @@ pub(super) struct Rendition {
     pub(super) peak: u64,
     /// Of all complete segments so far: bytes and nanoseconds.
     total: (u64, i64),
+    /// Nanoseconds of the longest segment so far, and of the most complete ones that were named.
+    longest: (i64, i64),
     inits: VecDeque<(u64, Bytes)>,
     next_init: u64,
     last_era: Option<u64>,
@@ -115,6 +117,7 @@ impl Rendition {
             dependent: false,
             peak: 0,
             total: (0, 0),
+            longest: (0, 0),
             inits: VecDeque::new(),
             next_init: 0,
             last_era: None,
@@ -162,6 +165,7 @@ impl Rendition {
         let Some(segment) = self.open.take() else { return };
         self.total.0 = self.total.0.saturating_add(segment.bytes);
         self.total.1 = self.total.1.saturating_add(segment.duration);
+        self.longest.0 = self.longest.0.max(segment.duration);
         self.segments.push_back(segment);
         self.next_msn = self.next_msn.saturating_add(1);
     }
@@ -185,12 +189,15 @@ impl Rendition {
             listed = rest;
             self.unlisted = self.unlisted.saturating_add(1);
         }
-        // A segment stays for its own duration and that of the playlist after it was named last (RFC 8216bis, 6.2.2).
+        // A segment stays for its own duration and that of the playlist after it was named last (RFC 8216bis, 6.2.2);
+        // a playlist names parts of one segment more than are complete.
+        self.longest.1 = self.longest.1.max(listed);
+        let playlist = self.longest.1.saturating_add(self.longest.0);
         let mut gone = sum(&mut self.segments.iter().take(self.unlisted));
         let mut bytes = 0_u64;
         while let Some(first) = self.segments.front() {
             let after = gone.saturating_sub(first.duration);
-            let needed = self.unlisted == 0 || after < listed.saturating_add(first.duration);
+            let needed = self.unlisted == 0 || after < playlist.saturating_add(first.duration);
             if needed && self.segments.len() <= HLS_SEGMENTS_MAX {
                 break;
             }

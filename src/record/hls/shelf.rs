@@ -25,7 +25,7 @@ pub struct LeftOut {
     pub before_keyframe: u64,
     /// Of a codec that MP4 has no sample entry for, or with a configuration that cannot be read.
     pub unsupported: u64,
-    /// With times that nothing can be played at, or of more tracks than a stream may have.
+    /// Empty, with times that nothing can be played at, or of more tracks than a stream may have.
     pub impossible: u64,
     /// Left out before they came here.
     pub lost: u64,
