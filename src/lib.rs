@@ -16,6 +16,8 @@ pub mod codec;
 pub mod container;
 pub mod extension;
 pub mod protocol;
+#[cfg(feature = "hls")]
+pub mod record;
 pub mod audit;
 pub mod stream;
 pub mod net;

@@ -32,6 +32,22 @@ pub const MP4_SAMPLES_MAX: usize = 1024 * 1024;
 pub const MP4_SAMPLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Places at which a player may start that the index at the end of a file has, per track: of more every second is kept.
 pub const MP4_STARTS_MAX: usize = 16 * 1024;
+/// Frames of one part of a segment: with more a part is shorter than it should be.
+pub const HLS_PART_FRAMES_MAX: usize = 4096;
+/// Bytes of one part of a segment, save for one that is a single longer frame.
+pub const HLS_PART_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Parts of one segment: then it ends, wherever the next keyframe is.
+pub const HLS_SEGMENT_PARTS_MAX: usize = 1024;
+/// Bytes of one segment: then it ends, wherever the next keyframe is.
+pub const HLS_SEGMENT_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Segments of one track that are kept, those counted that no playlist names any more.
+pub const HLS_SEGMENTS_MAX: usize = 16 * 1024;
+/// Frames of a track that are waited for until it is known how long its parts are.
+pub const HLS_MEASURED_FRAMES_MAX: usize = 256;
+/// Cuts that a track which follows another has not come to yet.
+pub const HLS_CUTS_MAX: usize = 64;
+/// How far a frame may be shown before or after it is decoded: what is farther is no time.
+pub const HLS_COMPOSITION_MAX: Duration = Duration::from_secs(60);
 /// Width and height of a picture in pixels: what a sample entry of an MP4 file has room for.
 pub const PICTURE_SIDE_MAX: u32 = 65_535;
 /// Parameter sets of one track: there are rarely more than three.

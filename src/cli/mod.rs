@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod config_command;
 mod heap;
+mod hls;
 mod follow;
 mod key_file;
 mod log;

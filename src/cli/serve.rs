@@ -14,6 +14,7 @@ use shardcast::extension::{AllowAll, Resources};
 use shardcast::fact::FactKind;
 use shardcast::protocol::http::Http;
 use shardcast::protocol::rtmp::Rtmp;
+use shardcast::record::hls::Settings;
 use shardcast::shard::{Config, Events};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,6 +25,7 @@ use super::config::{DEFAULT_HTTP, Idle, LogLevel, Overrides, ServerConfig, parse
 use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
+use super::hls::{HlsKeeper, Shelves};
 use super::reload::Reload;
 use super::site::Site;
 use super::{Failure, follow, key_file, log};
@@ -169,6 +171,7 @@ struct Server {
     control: Option<Control>,
     heap: HeapKeeper,
     site: Arc<Site>,
+    hls: HlsKeeper,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
@@ -191,7 +194,8 @@ impl Server {
         for address in &config.rtmp {
             builder = builder.listen(*address, Arc::new(Rtmp));
         }
-        let site = Arc::new(Site::new(!config.access.is_guarded()));
+        let (shelves, wants) = Shelves::new(Settings::default());
+        let site = Arc::new(Site::new(!config.access.is_guarded(), Arc::clone(&shelves)));
         for address in http_addresses(config) {
             let resources: Arc<dyn Resources> = Arc::<Site>::clone(&site);
             builder = builder.listen(address, Arc::new(Http::with(resources)));
@@ -221,11 +225,12 @@ impl Server {
         site.runs(&router);
         let control = control(config, &router, &watch)?;
         let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));
+        let hls = HlsKeeper::start(Arc::clone(&router), shelves, wants).map_err(no_thread)?;
         let heap = HeapKeeper::start(Arc::clone(&router)).map_err(no_thread)?;
         let logger = Logger::start(router.events(), watch, config.exit_on_hang).map_err(no_thread)?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, control, heap, site, listeners, cores, audit, followers, logger })
+        Ok(Self { router, control, heap, site, hls, listeners, cores, audit, followers, logger })
     }
 
     fn running(&self) -> Running<'_> {
@@ -261,6 +266,7 @@ impl Server {
             control.stop();
         }
         self.heap.stop();
+        self.hls.stop();
         // Nobody else has it by now.
         let Some(router) = Arc::into_inner(self.router) else { return };
         let report = router.stop(drain);

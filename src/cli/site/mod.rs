@@ -10,18 +10,21 @@ use shardcast::Router;
 use shardcast::extension::{Resource, ResourceAnswer, ResourceRequest, Resources};
 use shardcast::id::StreamKey;
 
+use super::hls::Shelves;
+
 /// What is served beside live media.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Site {
     /// Known when it runs.
     router: OnceLock<Weak<Router>>,
     /// Names of streams are shown to everybody: nobody is asked who they are.
     lists: AtomicBool,
+    shelves: Arc<Shelves>,
 }
 
 impl Site {
-    pub(super) fn new(lists: bool) -> Self {
-        Self { router: OnceLock::new(), lists: AtomicBool::new(lists) }
+    pub(super) fn new(lists: bool, shelves: Arc<Shelves>) -> Self {
+        Self { router: OnceLock::new(), lists: AtomicBool::new(lists), shelves }
     }
 
     /// The configuration says so from now on.
@@ -62,8 +65,8 @@ impl Site {
 }
 
 impl Resources for Site {
-    fn file(&self, _key: &StreamKey, _request: &ResourceRequest<'_>) -> ResourceAnswer {
-        ResourceAnswer::NotFound
+    fn file(&self, key: &StreamKey, request: &ResourceRequest<'_>) -> ResourceAnswer {
+        self.shelves.file(key, request)
     }
 
     fn page(&self, path: &str) -> Option<Resource> {
@@ -118,7 +121,13 @@ const FILES: [(&str, &str, &[u8]); 5] = [
 
 #[cfg(test)]
 mod tests {
+    use shardcast::record::hls::Settings;
+
     use super::*;
+
+    fn site(lists: bool) -> Site {
+        Site::new(lists, Shelves::new(Settings::default()).0)
+    }
 
     fn text(resource: &Resource) -> String {
         String::from_utf8(resource.body.concat()).unwrap()
@@ -126,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_page_keeps_to_itself_and_names_only_files_that_are_there() {
-        let site = Site::new(true);
+        let site = site(true);
         for path in ["/", "/watch/live/a"] {
             let page = site.page(path).unwrap();
             assert!(page.policy.is_some_and(|policy| policy.starts_with("default-src 'none'")));
@@ -145,8 +154,8 @@ mod tests {
 
     #[test]
     fn where_people_are_asked_who_they_are_nothing_is_listed() {
-        assert!(text(&Site::new(false).page("/").unwrap()).contains("not listed here"));
-        assert!(text(&Site::new(true).page("/").unwrap()).contains("Nothing is live"));
+        assert!(text(&site(false).page("/").unwrap()).contains("not listed here"));
+        assert!(text(&site(true).page("/").unwrap()).contains("Nothing is live"));
         assert_eq!(escaped("<a href='x'>&\""), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
     }
 }
