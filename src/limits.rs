@@ -127,6 +127,8 @@ pub const UNSENT_BYTES_MIN: u32 = 4 * 1024;
 pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 /// Sockets of a stream's viewers that are bounded anew at one frame, when the pace of the stream has changed.
 pub const UNSENT_BOUNDS_PER_FRAME: usize = 256;
+/// Requests for files that are not there yet, on all shards together: what is more is told to come again.
+pub const HTTP_PARKED_MAX: usize = 10_000;
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Bytes that wait for one peer and that others hold as well: a segment of a minute at 8 Mb/s.

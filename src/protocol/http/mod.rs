@@ -27,6 +27,7 @@ mod websocket;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::{Packetizer, Protocol, Session, SessionContext};
 use crate::extension::Resources;
@@ -35,13 +36,15 @@ use crate::extension::Resources;
 #[derive(Clone, Default)]
 pub struct Http {
     resources: Option<Arc<dyn Resources>>,
+    /// Requests that wait for a file, on all shards.
+    parked: Arc<AtomicUsize>,
 }
 
 impl Http {
     /// Live media, and what `resources` have.
     #[must_use]
     pub fn with(resources: Arc<dyn Resources>) -> Self {
-        Self { resources: Some(resources) }
+        Self { resources: Some(resources), parked: Arc::default() }
     }
 }
 
@@ -56,8 +59,8 @@ impl Protocol for Http {
         "http"
     }
 
-    fn session(&self, context: SessionContext<'_>) -> Box<dyn Session> {
-        Box::new(session::HttpSession::new(self.resources.clone(), context))
+    fn session(&self, _context: SessionContext<'_>) -> Box<dyn Session> {
+        Box::new(session::HttpSession::new(self.resources.clone(), Arc::clone(&self.parked)))
     }
 
     fn packetizer(&self, format: u32) -> Box<dyn Packetizer> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +14,14 @@ use super::websocket::{self, Said};
 use crate::clock::{Instant, Now};
 use crate::extension::{Resource, ResourceAnswer, ResourceRequest, Resources};
 use crate::id::StreamKey;
-use crate::limits::{HTTP_HEAD_BYTES_MAX, Limit};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_PARKED_MAX, Limit};
 use crate::media::Start;
-use crate::protocol::{Input, Output, PlayOptions, PlayRequest, Session, SessionContext, StreamHandle, wishes};
+use crate::protocol::{Input, Output, PlayOptions, PlayRequest, Session, StreamHandle, wishes};
 use crate::reason::{Label, Reason};
 
 pub(super) struct HttpSession {
     resources: Option<Arc<dyn Resources>>,
+    parked: Arc<AtomicUsize>,
     state: State,
     /// The stream that this connection counts as a viewer of for asking for its files, with its handle.
     viewing: Option<(StreamKey, StreamHandle)>,
@@ -41,13 +43,29 @@ enum State {
     /// Whether it may play.
     Asked { request: Box<Request>, target: Target, handle: StreamHandle },
     /// A file that is not there yet: asked for again at a time, and in the end no more.
-    Parked { request: Box<Request>, key: StreamKey, file: String, again: Instant, until: Instant },
+    Parked { request: Box<Request>, key: StreamKey, file: String, again: Instant, until: Instant, place: Place },
     /// That an answer is with the socket.
     Sending { keep_alive: bool, until: Instant },
     /// Nothing: media flows until one of both ends it.
     Live { format: Format, keep_alive: bool },
     /// Nothing more.
     Over,
+}
+
+/// One of [`HTTP_PARKED_MAX`], given back when it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(places: &Arc<AtomicUsize>) -> Option<Self> {
+        let taken = Self(Arc::clone(places));
+        (places.fetch_add(1, Ordering::Relaxed) < HTTP_PARKED_MAX).then_some(taken)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is asked of a stream.
@@ -58,9 +76,10 @@ enum Target {
 }
 
 impl HttpSession {
-    pub(super) const fn new(resources: Option<Arc<dyn Resources>>, _context: SessionContext<'_>) -> Self {
+    pub(super) const fn new(resources: Option<Arc<dyn Resources>>, parked: Arc<AtomicUsize>) -> Self {
         Self {
             resources,
+            parked,
             state: State::Request,
             viewing: None,
             viewed: None,
@@ -224,7 +243,7 @@ impl HttpSession {
 
     /// A file of a stream that may be played.
     fn serve(&mut self, request: Box<Request>, key: StreamKey, file: String, now: Now) -> Result<(), Reason> {
-        self.serve_until(request, key, file, now, now.mono + PARKED_MAX)
+        self.serve_until(request, key, file, now, now.mono + PARKED_MAX, None)
     }
 
     fn serve_until(
@@ -234,6 +253,7 @@ impl HttpSession {
         file: String,
         now: Now,
         until: Instant,
+        place: Option<Place>,
     ) -> Result<(), Reason> {
         let asked = ResourceRequest { file: &file, query: &request.query };
         let answer = self.resources.as_ref().map(|resources| resources.file(&key, &asked));
@@ -243,10 +263,16 @@ impl HttpSession {
                 self.give(&request, resource, cookie, now);
                 Ok(())
             }
-            ResourceAnswer::Wait if now.mono < until => {
-                self.state = State::Parked { request, key, file, again: now.mono + ASK_AGAIN, until };
-                Ok(())
-            }
+            ResourceAnswer::Wait if now.mono < until => match place.or_else(|| Place::take(&self.parked)) {
+                Some(place) => {
+                    self.state = State::Parked { request, key, file, again: now.mono + ASK_AGAIN, until, place };
+                    Ok(())
+                }
+                None => {
+                    self.refuse(&request, 503, "too many wait for what is not there yet");
+                    self.go_on(request.keep_alive)
+                }
+            },
             ResourceAnswer::Wait => {
                 self.refuse(&request, 503, "it did not come in time");
                 self.go_on(request.keep_alive)
@@ -338,8 +364,8 @@ impl HttpSession {
 
     fn deadline_is_due(&mut self, now: Now) -> Result<(), Reason> {
         match std::mem::replace(&mut self.state, State::Request) {
-            State::Parked { request, key, file, again, until } if now.mono >= again => {
-                self.serve_until(request, key, file, now, until)?;
+            State::Parked { request, key, file, again, until, place } if now.mono >= again => {
+                self.serve_until(request, key, file, now, until, Some(place))?;
                 self.pump(now)
             }
             State::Sending { until, .. } if now.mono >= until => Err(Reason::CloseTimeout),
@@ -496,7 +522,7 @@ fn percent_encode(text: &str) -> String {
 /// Requests that a client has sent ahead, and the head of one.
 const INPUT_BYTES_MAX: usize = 4 * HTTP_HEAD_BYTES_MAX;
 /// Until a file that is asked for before it is there is looked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(30);
 /// For so long it is looked for at most: three parts' or segments' time of any usual stream (RFC 8216bis, 6.2.5.2).
 const PARKED_MAX: Duration = Duration::from_secs(18);
 /// An answer is to be with the socket within this, and a time for its length: 16 kB/s.

@@ -69,11 +69,15 @@ struct Client {
 
 impl Client {
     fn new() -> Self {
+        Self::of(&Http::with(Arc::new(Files::default())))
+    }
+
+    fn of(http: &Http) -> Self {
         let limits = Limits::default();
         let now = Now { mono: Instant(1_000_000_000), wall: Wall(0) };
         let peer = "127.0.0.1:1".parse().unwrap();
         let context = SessionContext { peer, limits: &limits, now, random: [1; 4] };
-        let session = Http::with(Arc::new(Files::default())).session(context);
+        let session = http.session(context);
         Self { session, now, sent: vec![], plays: vec![], stopped: vec![], closed: None, sharing: false }
     }
 
@@ -279,6 +283,28 @@ fn a_file_that_is_not_there_yet_is_waited_for_but_not_for_ever() {
     client.get("/hls/live/a/bad", "");
     let seen = client.seen();
     assert_eq!((status(&seen), body(&seen)), ("400", "too far ahead\n"));
+}
+
+#[test]
+fn no_more_wait_at_once_than_there_are_places_for_and_who_is_gone_gives_its_place_back() {
+    let http = Http::with(Arc::new(Files::default()));
+    let mut waiting: Vec<Client> = (0..crate::limits::HTTP_PARKED_MAX).map(|_| Client::of(&http)).collect();
+    let ask = |client: &mut Client| {
+        client.get("/hls/live/a/never", "");
+        client.allow();
+        client.seen()
+    };
+    assert!(waiting.iter_mut().all(|client| ask(client).is_empty()));
+    let mut more = Client::of(&http);
+    let refused = ask(&mut more);
+    assert!(status(&refused) == "503" && refused.contains("Retry-After"), "{refused}");
+    waiting.pop();
+    more.get("/hls/live/a/never", "");
+    assert!(more.seen().is_empty(), "there is room again");
+    // One whose time is over is no more in the way of others.
+    waiting[0].pass(Duration::from_secs(60));
+    assert_eq!(status(&waiting[0].seen()), "503");
+    assert!(ask(&mut Client::of(&http)).is_empty());
 }
 
 #[test]
