@@ -17,6 +17,8 @@ pub mod container;
 pub mod extension;
 pub mod protocol;
 pub mod audit;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod stream;
 pub mod net;
 pub mod shard;

@@ -7,6 +7,7 @@ mod frames;
 mod grant;
 mod health;
 mod observer;
+pub mod storage;
 #[cfg(feature = "token")]
 pub mod token;
 #[cfg(feature = "token")]
@@ -19,6 +20,7 @@ pub use frames::{FrameSink, FrameSource, SinkVerdict, SourcePoll};
 pub use grant::{Actions, Grant, KeyPattern, NotActions};
 pub use health::{CapacityCheck, Health, HealthCheck, HealthRegistry, HealthReport};
 pub use observer::Observer;
+pub use storage::{ObjectInfo, ObjectName, ObjectNameError, ObjectWriter, StorageBackend, StorageError};
 #[cfg(feature = "token")]
 pub use token::{Claims, TokenAuthenticator, TokenError, TokenKey};
 #[cfg(feature = "token")]

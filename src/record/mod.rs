@@ -1,0 +1,3 @@
+//! Recording and packaging: frames → containers → storage, on threads that may wait for a disk.
+
+pub mod storage;
