@@ -348,7 +348,7 @@ impl StreamWriter {
                 Ok(writer) => break (name, writer),
                 // An index that was lost, or another stream whose names look the same.
                 Err(StorageError::Exists) if tried < NAMES_MAX => {
-                    (number, tried) = (number.saturating_add(1), tried + 1)
+                    (number, tried) = (number.saturating_add(1), tried + 1);
                 }
                 Err(error) => return Err(Failure::Storage(error)),
             }

@@ -241,16 +241,21 @@ fn unescaped(text: &str) -> Option<String> {
 }
 
 fn push_field(field: &str, at: usize, parts: &mut Vec<Part>) -> Result<(), TemplateError> {
+    let plain = match field {
+        "app" => Some(Field::App),
+        "name" => Some(Field::Name),
+        "number" => Some(Field::Number),
+        "ext" => Some(Field::Ext),
+        _ => None,
+    };
+    if let Some(field) = plain {
+        parts.push(Part::Field(field));
+        return Ok(());
+    }
     let format = match field.split_once(':') {
         Some(("start", format)) => format,
-        _ => match field {
-            "app" => return Ok(parts.push(Part::Field(Field::App))),
-            "name" => return Ok(parts.push(Part::Field(Field::Name))),
-            "number" => return Ok(parts.push(Part::Field(Field::Number))),
-            "ext" => return Ok(parts.push(Part::Field(Field::Ext))),
-            "start" => START,
-            _ => return Err(TemplateError::Field { at }),
-        },
+        None if field == "start" => START,
+        _ => return Err(TemplateError::Field { at }),
     };
     let mut pieces = format.split('%');
     push_literal(pieces.next().unwrap_or_default(), at, parts)?;

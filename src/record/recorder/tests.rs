@@ -43,12 +43,12 @@ fn picture(number: i64) -> Frame {
     let key = number % 25 == 0;
     let time = Timestamp::from_millis(number * 40);
     let mut payload = vec![0, 0, 0, 101, if key { 0x65 } else { 0x41 }];
-    payload.extend([number as u8; 100]);
+    payload.extend([number.to_be_bytes()[7]; 100]);
     Frame::video(Codec::H264, key, time, time, payload.into())
 }
 
 fn sound(number: i64) -> Frame {
-    Frame::audio(Codec::Aac, Timestamp::from_millis(number * 20), Bytes::from(vec![number as u8; 50]))
+    Frame::audio(Codec::Aac, Timestamp::from_millis(number * 20), Bytes::from(vec![number.to_be_bytes()[7]; 50]))
 }
 
 /// So many seconds of pictures and sound, in order of time.
@@ -389,7 +389,7 @@ fn a_storage_that_fails_costs_whole_fragments_and_is_asked_again() {
 
         // The two that were written, and all from a keyframe some time after the failure is over.
         let lost = stats.lost_by(cause);
-        assert!(lost >= 6 * 75 && lost <= 14 * 75 && lost % 75 == 0 && lost == stats.lost(), "{stats:?}");
+        assert!((6 * 75..=14 * 75).contains(&lost) && lost % 75 == 0 && lost == stats.lost(), "{stats:?}");
         let entries = assert_agrees(&faulty.memory);
         assert_eq!((entries.len(), entries[0].frames), (2, 150));
         let gaps: Vec<_> = entries.iter().flat_map(|entry| &entry.gaps).collect();

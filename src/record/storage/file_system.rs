@@ -182,10 +182,13 @@ impl StorageBackend for FileSystem {
                 Err(error) => return Err(error),
             };
         }
-        // Depth first, with one open folder per level at most.
+        // Depth first, with one open folder per level at most. Each is opened anew: a duplicate of the root would go on
+        // where the last list has ended.
         let depth = prefix.map_or(0, |prefix| prefix.components().count());
-        let mut open =
-            vec![(Dir::new(start).map_err(failed)?, prefix.map_or_else(String::new, |name| format!("{name}/")))];
+        let mut open = vec![(
+            Dir::read_from(&start).map_err(failed)?,
+            prefix.map_or_else(String::new, |name| format!("{name}/")),
+        )];
         loop {
             let level = depth + open.len();
             let Some((dir, path)) = open.last_mut() else { return Ok(()) };
@@ -208,7 +211,7 @@ impl StorageBackend for FileSystem {
                     }
                 }
                 FileType::Directory if level < OBJECT_COMPONENTS_MAX => match step(folder, name, false) {
-                    Ok(inner) => open.push((Dir::new(inner).map_err(failed)?, format!("{object}/"))),
+                    Ok(inner) => open.push((Dir::read_from(&inner).map_err(failed)?, format!("{object}/"))),
                     Err(StorageError::NotFound) => {}
                     Err(error) => return Err(error),
                 },
