@@ -16,7 +16,7 @@ pub mod codec;
 pub mod container;
 pub mod extension;
 pub mod protocol;
-#[cfg(feature = "hls")]
+#[cfg(any(feature = "hls", feature = "record"))]
 pub mod record;
 pub mod audit;
 pub mod stream;

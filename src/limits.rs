@@ -60,6 +60,36 @@ pub const PES_BYTES_MAX: usize = 6 + 0xFFFF;
 pub const AUDIO_GAP_BYTES_MAX: usize = 8 * 1024;
 /// Bytes that the header of an FLV file may be longer than that of version 1.
 pub const FLV_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the name of an object on storage: what S3 has room for.
+pub const OBJECT_NAME_BYTES_MAX: usize = 1024;
+/// Bytes of one component of it: what file systems have room for.
+pub const OBJECT_COMPONENT_BYTES_MAX: usize = 255;
+/// Components of it: so deep folders are at most.
+pub const OBJECT_COMPONENTS_MAX: usize = 16;
+/// Bytes of an object that is read, and put back whole, where a backend cannot append to one or cut one.
+pub const OBJECT_COPY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Parts of the template that names segments.
+pub const RECORD_TEMPLATE_PARTS_MAX: usize = 64;
+/// Frames that wait for the storage thread, per recording.
+pub const RECORD_QUEUE_FRAMES: usize = 4096;
+/// Bytes of these, unless the host says otherwise.
+pub const RECORD_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Frames of a recording that a storage thread takes before the next recording has its turn.
+pub const RECORD_FRAMES_PER_TURN: usize = 512;
+/// Frames of one fragment: one is written before it is due when it has so many,
+pub const RECORD_FRAGMENT_FRAMES_MAX: usize = 4096;
+/// or so many bytes.
+pub const RECORD_FRAGMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Gaps that the index names for one segment; the last of them takes in all that follow.
+pub const RECORD_GAPS_MAX: usize = 256;
+/// Bytes of one line of the index of a recording: a longer one is none of ours.
+pub const RECORD_LINE_BYTES_MAX: usize = 256 * 1024;
+/// Segments of one stream that its index has: the oldest are deleted for the new ones.
+pub const RECORD_SEGMENTS_MAX: usize = 200_000;
+/// Recordings of one pool.
+pub const RECORDINGS_MAX: usize = 4096;
+/// Threads of one pool.
+pub const RECORD_THREADS_MAX: usize = 64;
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;

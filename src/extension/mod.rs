@@ -8,6 +8,7 @@ mod grant;
 mod health;
 mod observer;
 mod resources;
+pub mod storage;
 #[cfg(feature = "token")]
 pub mod token;
 #[cfg(feature = "token")]
@@ -21,6 +22,7 @@ pub use grant::{Actions, Grant, KeyPattern, NotActions};
 pub use health::{CapacityCheck, Health, HealthCheck, HealthRegistry, HealthReport};
 pub use observer::Observer;
 pub use resources::{Resource, ResourceAnswer, ResourceRequest, Resources};
+pub use storage::{ObjectInfo, ObjectName, ObjectNameError, ObjectWriter, StorageBackend, StorageError};
 #[cfg(feature = "token")]
 pub use token::{Claims, TokenAuthenticator, TokenError, TokenKey};
 #[cfg(feature = "token")]

@@ -1,6 +1,11 @@
-//! What is made of a stream's frames besides sending them: segments and playlists.
+//! What is made of a stream's frames besides sending them: playlists and segments in memory, recordings on storage.
 //!
-//! A packager is a [`FrameSink`](crate::extension::FrameSink) on the stream's home shard: it sees every frame once and
-//! copies no payload. What it makes may be asked for from any thread. Nothing here knows a socket, a thread or a file.
+//! Each is a [`FrameSink`](crate::extension::FrameSink) on the stream's home shard: it sees every frame once, copies no
+//! payload and waits for nobody. What waits for a disk does so on threads of its own.
 
+#[cfg(feature = "hls")]
 pub mod hls;
+#[cfg(feature = "record")]
+pub mod recorder;
+#[cfg(feature = "record")]
+pub mod storage;
