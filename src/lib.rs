@@ -23,6 +23,8 @@ pub mod stream;
 pub mod net;
 pub mod shard;
 pub mod router;
+#[cfg(feature = "ingest")]
+pub mod ingest;
 #[cfg(feature = "bench")]
 pub mod bench;
 

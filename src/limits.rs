@@ -90,6 +90,32 @@ pub const RECORD_SEGMENTS_MAX: usize = 200_000;
 pub const RECORDINGS_MAX: usize = 4096;
 /// Threads of one pool.
 pub const RECORD_THREADS_MAX: usize = 64;
+/// Bytes that are read of a file or a pipe at once.
+pub const INGEST_READ_BYTES: usize = 64 * 1024;
+/// Bytes by which is told what a file is: three packets of MPEG-TS, wherever the first one begins.
+pub const INGEST_SNIFF_BYTES: usize = 4 * 188;
+/// Boxes at the top of an MP4 file that are passed over in search of its first fragment or samples.
+pub const INGEST_BOXES_MAX: usize = 1024;
+/// Frames of a file that wait for those of its other tracks.
+pub const INGEST_HELD_FRAMES_MAX: usize = 8192;
+/// Bytes of such frames: a fragment has one track after the other.
+pub const INGEST_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How far a track of a file may be behind the others and still be waited for.
+pub const INGEST_HELD_TIME_MAX: Duration = Duration::from_secs(10);
+/// A source in real time that is later than this is not hurried: its time begins anew.
+pub const INGEST_LATE_MAX: Duration = Duration::from_secs(1);
+/// A source in real time never waits longer for its next frame: farther ahead is a jump of its clock.
+pub const INGEST_AHEAD_MAX: Duration = Duration::from_secs(10);
+/// How long after a publish was refused or lost it is tried again.
+pub const INGEST_RETRY: Duration = Duration::from_secs(2);
+/// How long no packet of MPEG-TS comes until its publish ends.
+pub const INGEST_SILENCE: Duration = Duration::from_secs(5);
+/// Bytes that the system is asked to keep of datagrams that were not read yet: half a second of 64 Mb/s.
+pub const INGEST_SOCKET_BYTES: usize = 4 * 1024 * 1024;
+/// How long a server may take to be connected to, and to answer, a client that pushes.
+pub const PUSH_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a server may take nothing of what is pushed.
+pub const PUSH_STALL_MAX: Duration = Duration::from_secs(10);
 /// Facts about one publisher's clock in a minute: one that jumps to and fro does not fill the audit trail. The rest is
 /// counted in the next.
 pub const CLOCK_FACTS_PER_MINUTE: u32 = 6;

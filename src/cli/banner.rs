@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use shardcast::id::StreamKey;
+
 use super::config::ServerConfig;
 
 /// What is known only when the router runs.
@@ -17,6 +19,8 @@ pub(super) struct Running<'a> {
     pub(super) audit: Option<&'a Path>,
     /// The socket that `shardcast top` asks.
     pub(super) control: Option<&'a Path>,
+    /// The stream of the demo.
+    pub(super) demo: Option<&'a StreamKey>,
 }
 
 /// The text that is printed at the start.
@@ -36,12 +40,48 @@ pub(super) fn banner(config: &ServerConfig, running: &Running<'_>) -> String {
         let _ = writeln!(said, "  control  {}: see `shardcast top`", path.display());
     }
     if let Some((_, address)) = running.listeners.iter().find(|(protocol, _)| *protocol == "rtmp") {
-        let url = format!("rtmp://{}/{}/demo", reachable(*address), app(config));
-        let _ = write!(said, "\nPublish a test picture with\n  {}\n", publish(&url, config));
-        let _ = write!(said, "and play it with\n  {}\n", play(&url, config));
+        let place = reachable(*address);
+        let demo = running.demo.map(ToString::to_string);
+        let stream = demo.clone().unwrap_or_else(|| format!("{}/demo", app(config)));
+        let url = format!("rtmp://{place}/{stream}");
+        match demo {
+            Some(_) => {
+                let _ = write!(
+                    said,
+                    "
+Watch the demo with
+  {}
+",
+                    play(&url, &stream, config)
+                );
+            }
+            None => {
+                let _ = write!(
+                    said,
+                    "
+Publish a test picture with
+  {}
+",
+                    publish(&url, &stream, config)
+                );
+                let _ = write!(
+                    said,
+                    "and play it with
+  {}
+",
+                    play(&url, &stream, config)
+                );
+            }
+        }
         if let Some((_, address)) = running.listeners.iter().find(|(protocol, _)| *protocol == "http") {
-            let url = format!("http://{}/watch/{}/demo", reachable(*address), app(config));
-            let _ = write!(said, "or in a browser at\n  {}\n", with_credentials(&url, "play", config));
+            let url = format!("http://{}/watch/{stream}", reachable(*address));
+            let _ = write!(
+                said,
+                "or in a browser at
+  {}
+",
+                with_credentials(&url, "play", &stream, config)
+            );
         }
     }
     said
@@ -67,23 +107,22 @@ fn shards(cores: &[Option<usize>]) -> String {
     }
 }
 
-fn publish(url: &str, config: &ServerConfig) -> String {
+fn publish(url: &str, stream: &str, config: &ServerConfig) -> String {
     format!(
         "ffmpeg -re -f lavfi -i testsrc2=size=1280x720:rate=30 -f lavfi -i sine=frequency=440:sample_rate=48000 \
          -c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -g 60 -b:v 2500k -c:a aac -b:a 128k \
          -f flv {}",
-        with_credentials(url, "publish", config)
+        with_credentials(url, "publish", stream, config)
     )
 }
 
-fn play(url: &str, config: &ServerConfig) -> String {
-    format!("ffplay -fflags nobuffer {}", with_credentials(url, "play", config))
+fn play(url: &str, stream: &str, config: &ServerConfig) -> String {
+    format!("ffplay -fflags nobuffer {}", with_credentials(url, "play", stream, config))
 }
 
 /// The URL with a place for what the server will ask for.
-fn with_credentials(url: &str, action: &str, config: &ServerConfig) -> String {
+fn with_credentials(url: &str, action: &str, stream: &str, config: &ServerConfig) -> String {
     if !config.access.token_keys.is_empty() {
-        let stream = format!("{}/demo", app(config));
         return format!("\"{url}?token=$(shardcast token --action {action} --stream {stream} --expires 1h …)\"");
     }
     if config.access.users > 0 {
@@ -120,7 +159,7 @@ mod tests {
     }
 
     fn running(listeners: &[(&'static str, SocketAddr)]) -> String {
-        banner(&config(), &Running { listeners, cores: &[Some(0), Some(2)], audit: None, control: None })
+        banner(&config(), &Running { listeners, cores: &[Some(0), Some(2)], audit: None, control: None, demo: None })
     }
 
     #[test]
@@ -148,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn with_the_demo_there_is_nothing_to_publish_but_something_to_watch() {
+        let demo = StreamKey::parse("studio/clock").unwrap();
+        let listeners = [("rtmp", "0.0.0.0:1935".parse().unwrap())];
+        let running =
+            Running { listeners: &listeners, cores: &[Some(0)], audit: None, control: None, demo: Some(&demo) };
+        let said = banner(&config(), &running);
+        assert!(said.ends_with("  ffplay -fflags nobuffer rtmp://127.0.0.1:1935/studio/clock\n"), "{said}");
+        assert!(!said.contains("ffmpeg"), "{said}");
+    }
+
+    #[test]
     fn where_keys_are_asked_for_the_commands_show_their_place() {
         let mut config = config();
         config.access.token_keys = vec![shardcast::extension::TokenKey::new("web", b"0123456789abcdef").unwrap()];
@@ -155,7 +205,13 @@ mod tests {
         let audit = Some(Path::new("data/audit"));
         let said = banner(
             &config,
-            &Running { listeners: &listeners, cores: &[None], audit, control: Some(Path::new("data/control.sock")) },
+            &Running {
+                listeners: &listeners,
+                cores: &[None],
+                audit,
+                control: Some(Path::new("data/control.sock")),
+                demo: None,
+            },
         );
         assert!(said.contains("/live/demo?token=$(shardcast token --action play --stream live/demo "), "{said}");
         assert!(said.contains("  access   tokens of 1 key(s)\n"), "{said}");
@@ -170,7 +226,10 @@ mod tests {
         let mut config = config();
         config.apps[0].name = "studio".into();
         let listeners = [("rtmp", "127.0.0.1:1935".parse().unwrap())];
-        let said = banner(&config, &Running { listeners: &listeners, cores: &[Some(0)], audit: None, control: None });
+        let said = banner(
+            &config,
+            &Running { listeners: &listeners, cores: &[Some(0)], audit: None, control: None, demo: None },
+        );
         assert!(said.contains("rtmp://127.0.0.1:1935/studio/demo"), "{said}");
         assert!(said.contains("  shards   1, on core 0\n"), "{said}");
     }

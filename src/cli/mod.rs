@@ -13,9 +13,11 @@ mod follow;
 mod key_file;
 mod log;
 mod plain;
+mod push;
 mod reload;
 mod serve;
 mod site;
+mod sources;
 mod token;
 mod top;
 
@@ -27,6 +29,7 @@ use clap::{Parser, Subcommand};
 pub(crate) fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Config(args) => config_command::run(args),
         Command::Token(args) => token::run(args),
@@ -54,6 +57,8 @@ struct Cli {
 enum Command {
     /// Route live streams: take them from publishers, hand them to players
     Serve(Box<serve::Args>),
+    /// Publish a file to a server over RTMP, in real time
+    Push(push::Args),
     /// Show what a running server does: streams, viewers, bitrates, and where the time of a frame goes
     Top(top::Args),
     /// Check a configuration file, or print one to begin with
@@ -89,7 +94,9 @@ impl Failure {
 const EXAMPLES: &str = "\
 Examples:
   shardcast serve                              RTMP on 127.0.0.1:1935; prints how to publish and play
+  shardcast serve --demo                       the same with a test picture to watch at once
   shardcast top                                what a running server does, live
+  shardcast push film.mp4 rtmp://HOST/live/film
   shardcast serve --rtmp 0.0.0.0:1935 --token-secret-file secret --data /var/lib/shardcast
   shardcast config example > shardcast.toml    every key with its default and what it means
   shardcast config check shardcast.toml

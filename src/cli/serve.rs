@@ -12,6 +12,7 @@ use shardcast::audit::follow::{Followed, Followers, FollowersWatch};
 use shardcast::audit::trail::{SigningKey, Trail, TrailOptions};
 use shardcast::extension::{AllowAll, Resources};
 use shardcast::fact::FactKind;
+use shardcast::id::StreamKey;
 use shardcast::protocol::http::Http;
 use shardcast::protocol::rtmp::Rtmp;
 use shardcast::record::hls::Settings;
@@ -28,6 +29,7 @@ use super::heap::HeapKeeper;
 use super::hls::{HlsKeeper, Shelves};
 use super::reload::Reload;
 use super::site::Site;
+use super::sources::{SourceArgs, Sources};
 use super::{Failure, follow, key_file, log};
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +82,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     token_secret_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    sources: SourceArgs,
+
     /// How long a stop lets sessions end [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = drain)]
     drain: Option<Duration>,
@@ -112,7 +117,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let signals = StopSignals::catch().map_err(|error| Failure::runtime(format!("cannot catch signals: {error}")))?;
 
     let server = Server::start(&config)?;
-    print!("{}", banner(&config, &server.running()));
+    let sources = Sources::start(&args.sources, &server.router)?;
+    print!("{}", banner(&config, &server.running(args.sources.demo.as_ref())));
 
     signals.until_stop(|| match ServerConfig::load(args.config.as_deref(), &overrides) {
         Ok(read) => {
@@ -128,6 +134,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
     });
     tracing::info!("stopping: sessions have {:?} to end; another signal ends at once", config.drain);
+    sources.stop();
     server.stop(config.drain);
     Ok(())
 }
@@ -233,12 +240,13 @@ impl Server {
         Ok(Self { router, control, heap, site, hls, listeners, cores, audit, followers, logger })
     }
 
-    fn running(&self) -> Running<'_> {
+    fn running<'a>(&'a self, demo: Option<&'a StreamKey>) -> Running<'a> {
         Running {
             listeners: &self.listeners,
             cores: &self.cores,
             audit: self.audit.as_deref(),
             control: self.control.as_ref().map(Control::path),
+            demo,
         }
     }
 
@@ -417,6 +425,7 @@ Examples:
   shardcast serve
   shardcast serve --rtmp 127.0.0.1:1935 --rtmp [::1]:1935 --shards 2 --idle 200
   shardcast serve --rtmp 0.0.0.0:1935 --open
+  shardcast serve --demo --source film.mp4=live/film --ts 239.1.2.3:5000=live/mux
   shardcast serve --config shardcast.toml --data /var/lib/shardcast
   shardcast top                                from another terminal: streams, viewers, where the time goes
 

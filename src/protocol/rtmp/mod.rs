@@ -3,7 +3,7 @@
 //! Wire: [`handshake`] (plain and digest), [`chunk`] (chunks ↔ messages), [`amf`] (AMF0), [`message`] (messages by
 //! type); the tags in them are those of [`flv`](crate::container::flv), legacy and enhanced. Session: `session` and
 //! `command` know what is legal now, `publish` turns media into frames, `address` reads URLs. Packetizer: frames →
-//! messages that all players of a format share.
+//! messages that all players of a format share. [`client`]: what the other side says, for those who publish and play.
 //!
 //! A publisher's codec payload is cut out of its message behind the tag header. Sequence headers and
 //! `onMetaData` become [`FrameKind::Config`](crate::media::FrameKind::Config) frames with small payloads of their
@@ -22,6 +22,7 @@
 
 pub mod amf;
 pub mod chunk;
+pub mod client;
 pub mod handshake;
 pub mod message;
 
