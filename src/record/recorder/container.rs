@@ -35,6 +35,8 @@ pub(super) enum Change {
     None,
     /// What was a track before is something else from here on.
     Changed,
+    /// A track that had frames already is known only now.
+    Told,
     /// There are more tracks than can be.
     TooMany,
 }
@@ -46,6 +48,9 @@ impl Tracks {
         if known.codec != config.codec {
             *known = Known { config: known.config.take(), ..Known::new(config) };
             return Change::Changed;
+        }
+        if before.is_none() && known.last.is_some() && has_record(known.codec) {
+            return Change::Told;
         }
         let other = before.is_some_and(|before| before.payload != config.payload);
         if other && config.codec.media() != Media::Data {

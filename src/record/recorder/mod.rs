@@ -31,6 +31,8 @@ mod template;
 mod utc;
 
 #[cfg(test)]
+mod pool_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

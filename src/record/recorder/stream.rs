@@ -121,9 +121,13 @@ impl StreamWriter {
         let at = when(&frame, now);
         self.came = now.mono;
         if frame.kind == FrameKind::Config {
-            if self.tracks.configure(&frame) == Change::Changed {
-                self.flush(None, now);
-                self.end_segment(now);
+            match self.tracks.configure(&frame) {
+                Change::Changed => {
+                    self.flush(None, now);
+                    self.end_segment(now);
+                }
+                Change::Told => self.cut = true,
+                Change::None | Change::TooMany => {}
             }
             return;
         }

@@ -14,7 +14,8 @@ use super::shared::Shared;
 use super::sink::Message;
 use super::stream::StreamWriter;
 use super::*;
-use crate::clock::{Clock, Instant, Now, Wall};
+use crate::clock::{Instant, Now, Wall};
+use crate::container::fmp4::Demuxer;
 use crate::extension::{FrameSink, ObjectInfo, ObjectName, ObjectWriter, SinkVerdict, StorageBackend, StorageError};
 use crate::id::StreamKey;
 use crate::media::{Codec, Frame, FrameFlags, Timestamp, TrackId};
@@ -30,16 +31,16 @@ const ASC: &[u8] = &[0x11, 0x90];
 /// 2024-02-29T23:59:59.007Z.
 const START: Wall = Wall(1_709_251_199_007_000_000);
 
-fn video_config() -> Frame {
+pub(super) fn video_config() -> Frame {
     Frame::config(Codec::H264, Timestamp::ZERO, Bytes::from_static(AVCC))
 }
 
-fn audio_config() -> Frame {
+pub(super) fn audio_config() -> Frame {
     Frame::config(Codec::Aac, Timestamp::ZERO, Bytes::from_static(ASC))
 }
 
 /// A picture of this number: 25 per second, a keyframe each second. Its bytes say which it is.
-fn picture(number: i64) -> Frame {
+pub(super) fn picture(number: i64) -> Frame {
     let key = number % 25 == 0;
     let time = Timestamp::from_millis(number * 40);
     let mut payload = vec![0, 0, 0, 101, if key { 0x65 } else { 0x41 }];
@@ -52,12 +53,12 @@ fn sound(number: i64) -> Frame {
 }
 
 /// So many seconds of pictures and sound, in order of time.
-fn seconds(range: Range<i64>) -> Vec<Frame> {
+pub(super) fn seconds(range: Range<i64>) -> Vec<Frame> {
     let frames = (range.start * 25..range.end * 25).flat_map(|n| [picture(n), sound(2 * n), sound(2 * n + 1)]);
     frames.collect()
 }
 
-fn key() -> StreamKey {
+pub(super) fn key() -> StreamKey {
     StreamKey::parse("live/cam").unwrap()
 }
 
@@ -104,11 +105,11 @@ impl World {
     }
 }
 
-fn index(storage: &dyn StorageBackend) -> Vec<SegmentEntry> {
+pub(super) fn index(storage: &dyn StorageBackend) -> Vec<SegmentEntry> {
     read_index(storage, &index_name(&key()).unwrap()).unwrap()
 }
 
-fn objects(storage: &dyn StorageBackend) -> Vec<ObjectInfo> {
+pub(super) fn objects(storage: &dyn StorageBackend) -> Vec<ObjectInfo> {
     let mut found = Vec::new();
     let each = &mut |info| {
         found.push(info);
@@ -120,7 +121,7 @@ fn objects(storage: &dyn StorageBackend) -> Vec<ObjectInfo> {
 }
 
 /// Files and index say the same, and every file has the frames that the index says it has.
-fn assert_agrees(storage: &dyn StorageBackend) -> Vec<SegmentEntry> {
+pub(super) fn assert_agrees(storage: &dyn StorageBackend) -> Vec<SegmentEntry> {
     let entries = index(storage);
     let files = objects(storage).into_iter().filter(|info| !info.name.as_str().ends_with(".jsonl"));
     let files: Vec<_> = files.map(|info| (info.name, info.bytes)).collect();
@@ -137,7 +138,7 @@ fn assert_agrees(storage: &dyn StorageBackend) -> Vec<SegmentEntry> {
     entries
 }
 
-fn spec() -> RecordSpec {
+pub(super) fn spec() -> RecordSpec {
     RecordSpec::default().segment_duration(Duration::from_secs(4))
 }
 
@@ -239,6 +240,21 @@ fn a_track_that_begins_later_is_in_the_next_segment_and_until_then_named_as_miss
             assert_eq!(stats.recorded, 2 * 75 + 50);
         }
     }
+}
+
+#[test]
+fn a_track_that_is_told_late_is_in_the_next_segment() {
+    let mut world = World::new(Memory::new(1 << 30), RecordSpec::default());
+    let late = |n: i64| sound(n).on_track(TrackId(4));
+    let both = |n: i64| [picture(n), late(2 * n)];
+    world.feed((0..60).flat_map(both));
+    world.feed([audio_config().on_track(TrackId(4))]);
+    world.feed((60..100).flat_map(both));
+    let (stats, storage) = world.finish();
+    // Up to the keyframe 75 nobody knew what it is.
+    assert_eq!((stats.left_out, stats.lost()), (75, 0), "{stats:?}");
+    let told: Vec<_> = index(&*storage).iter().map(|entry| (entry.frames, entry.codecs.len())).collect();
+    assert_eq!(told, [(75, 2), (50, 3)]);
 }
 
 #[test]
@@ -475,6 +491,12 @@ fn a_segment_that_was_cut_anywhere_is_brought_in_up_to_its_last_whole_fragment()
             if let Some(entry) = entries.first() {
                 assert!(entry.recovered && entry.start.0 / 1_000_000 == (START.0 + 40_000_000) / 1_000_000);
             }
+            if format == ContainerFormat::Fmp4 && repaired > 0 {
+                let mut file = after.get(&segment.name, 0..segment.bytes).unwrap();
+                let mut demuxer = Demuxer::new();
+                while demuxer.push(&mut file).unwrap().is_some() {}
+                assert!(demuxer.is_at_end(), "nothing is left of a fragment that is not whole");
+            }
             assert_eq!(repair(&after), Ok(0), "once is enough");
         }
         assert!(counts.is_sorted(), "{format:?}: {counts:?}");
@@ -581,115 +603,4 @@ proptest! {
         let stats = shared.stats(0);
         prop_assert_eq!((stats.frames, stats.lost()), (sent, missing));
     }
-}
-
-// ---- threads
-
-fn wait_until(done: impl Fn() -> bool) {
-    while !done() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-#[test]
-fn recordings_of_many_streams_share_their_threads() {
-    let storage: Arc<dyn StorageBackend> = Arc::new(Memory::new(1 << 30));
-    let pool = RecorderPool::start(Arc::clone(&storage), Clock::start(), 2).unwrap();
-    let mut sinks = Vec::new();
-    for n in 0..10 {
-        let key = StreamKey::new("live", &format!("s{n}")).unwrap();
-        let (sink, recorder) = pool.record(&key, spec()).unwrap();
-        assert!(matches!(pool.record(&key, spec()), Err(PoolError::Recorded(_))));
-        sinks.push((sink, recorder));
-    }
-    for frame in [video_config(), audio_config()].into_iter().chain(seconds(0..6)) {
-        for (sink, _) in &mut sinks {
-            assert_eq!(sink.on_frame(&frame), SinkVerdict::Taken);
-        }
-    }
-    let recorders: Vec<_> = sinks.into_iter().map(|(_, recorder)| recorder).collect();
-    for recorder in &recorders {
-        wait_until(|| recorder.stats().is_finished);
-        let stats = recorder.stats();
-        assert_eq!((stats.recorded, stats.segments, stats.queued_bytes), (450, 2, 0), "{stats:?}");
-    }
-    let indexes = objects(&*storage).into_iter().filter(|info| info.name.as_str().ends_with("index.jsonl"));
-    assert_eq!(indexes.count(), 10);
-
-    // A stream whose publisher comes back goes on behind what it has.
-    let key = StreamKey::parse("live/s3").unwrap();
-    let (mut first, _) = pool.record(&key, spec()).unwrap();
-    [video_config(), audio_config()].into_iter().chain(seconds(0..1)).for_each(|frame| _ = first.on_frame(&frame));
-    drop(first);
-    let (mut second, recorder) = pool.record(&key, spec()).unwrap();
-    [video_config(), audio_config()].into_iter().chain(seconds(0..1)).for_each(|frame| _ = second.on_frame(&frame));
-    pool.close();
-    assert!(recorder.stats().is_finished);
-    assert_eq!(second.on_frame(&picture(0)), SinkVerdict::Done);
-    let entries = read_index(&*storage, &index_name(&key).unwrap()).unwrap();
-    let told: Vec<_> = entries.iter().map(|entry| (entry.number, entry.frames)).collect();
-    assert_eq!(told, [(1, 300), (2, 150), (3, 75), (4, 75)]);
-}
-
-/// A storage that stands still: the sink goes on taking frames, and what it left out is in the index afterwards.
-#[test]
-fn a_storage_that_stands_still_delays_nobody_and_costs_whole_groups_of_pictures() {
-    #[derive(Clone)]
-    struct Slow(Memory, Arc<Mutex<()>>);
-    impl StorageBackend for Slow {
-        fn put(&self, name: &ObjectName, pieces: &[Bytes]) -> Result<(), StorageError> {
-            self.0.put(name, pieces)
-        }
-        fn begin(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, StorageError> {
-            let _until = self.1.lock();
-            self.0.begin(name)
-        }
-        fn get(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StorageError> {
-            self.0.get(name, range)
-        }
-        fn size(&self, name: &ObjectName) -> Result<u64, StorageError> {
-            self.0.size(name)
-        }
-        fn delete(&self, name: &ObjectName) -> Result<(), StorageError> {
-            self.0.delete(name)
-        }
-        fn list(
-            &self,
-            prefix: Option<&ObjectName>,
-            found: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
-        ) -> Result<(), StorageError> {
-            self.0.list(prefix, found)
-        }
-    }
-    let slow = Slow(Memory::new(1 << 30), Arc::default());
-    let pool = RecorderPool::start(Arc::new(slow.clone()), Clock::start(), 1).unwrap();
-    let (mut sink, recorder) = pool.record(&key(), RecordSpec::default().queue_bytes(50_000)).unwrap();
-    let stalled = slow.1.lock();
-    let all = [video_config(), audio_config()].into_iter().chain(seconds(0..60));
-    for frame in all {
-        assert_eq!(sink.on_frame(&frame), SinkVerdict::Taken);
-    }
-    let stats = recorder.stats();
-    assert!(stats.lost_by(GapCause::Queue) > 30 * 75 && stats.queued_bytes <= 50_000, "{stats:?}");
-    drop(stalled);
-    wait_until(|| recorder.stats().queued_bytes == 0);
-    seconds(60..62).iter().for_each(|frame| _ = sink.on_frame(frame));
-    drop(sink);
-    wait_until(|| recorder.stats().is_finished);
-
-    let stats = recorder.stats();
-    assert_eq!(stats.frames, stats.recorded + stats.lost());
-    let entries = index(&slow.0);
-    let gaps: Vec<_> = entries.iter().flat_map(|entry| &entry.gaps).collect();
-    assert_eq!(gaps.iter().map(|gap| gap.frames).sum::<u64>(), stats.lost_by(GapCause::Queue), "{gaps:?}");
-    assert!(gaps.iter().all(|gap| gap.cause == GapCause::Queue && gap.from <= gap.to));
-    assert_agrees(&slow.0);
-}
-
-#[test]
-fn names_that_are_too_long_are_refused_before_anything_is_recorded() {
-    let pool = RecorderPool::start(Arc::new(Memory::new(1)), Clock::start(), 1).unwrap();
-    let long = StreamKey::new("live", &"~".repeat(200)).unwrap();
-    assert!(matches!(pool.record(&long, spec()), Err(PoolError::Name(_))));
-    assert!(matches!(RecorderPool::start(Arc::new(Memory::new(1)), Clock::start(), 0), Err(PoolError::Threads)));
 }
