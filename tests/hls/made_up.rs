@@ -9,16 +9,16 @@ use shardcast::media::{Codec, Frame, FrameFlags, FrameKind, Media, Timestamp, Tr
 use shardcast::reason::Reason;
 use shardcast::record::hls::{Answer, MULTIVARIANT, Packager, Request, Settings};
 
-use crate::parsed::{Playlist, Segment};
+use crate::parsed::{Playlist, Segment, nanos};
 use crate::stream::{
     LARGE, Packaged, Reel, SECOND, SMALL, SOUND, SOUND_44, START, all, behind, by_track, package, usual,
 };
 use crate::watcher::Leniency;
 
-const REGULAR: Leniency = Leniency { short_parts: false, crowded: false, random: false };
+const REGULAR: Leniency = Leniency { short_parts: false, crowded: false };
 
 fn durations(playlist: &Playlist) -> Vec<i64> {
-    playlist.segments.iter().map(|segment| (segment.duration() * 1000.0).round() as i64).collect()
+    playlist.segments.iter().map(|segment| (nanos(segment.duration()) + 500_000) / 1_000_000).collect()
 }
 
 fn whole(packaged: &Packaged, frames: &[Frame]) {

@@ -2,6 +2,7 @@
 //! file ever changes, no frame is lost; and players find nothing to complain about.
 
 mod made_up;
+mod manifest;
 mod oracle;
 mod parsed;
 mod players;

@@ -167,3 +167,9 @@ fn decimal(text: &str) -> f64 {
     assert!(text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{text} is no decimal number");
     text.parse().unwrap()
 }
+
+/// Seconds in nanoseconds.
+#[expect(clippy::cast_possible_truncation, reason = "no time of these tests is as long as that")]
+pub(crate) fn nanos(seconds: f64) -> i64 {
+    (seconds * 1e9).round() as i64
+}

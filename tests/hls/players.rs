@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use shardcast::media::TrackId;
-use shardcast::record::hls::MULTIVARIANT;
+use shardcast::record::hls::{MANIFEST, MULTIVARIANT};
 
 use crate::parsed::Playlist;
 use crate::stream::{Packaged, SECOND, all, behind, by_track, package, read};
@@ -137,11 +137,13 @@ fn streams_of_ffmpeg_are_packaged_packet_by_packet_and_played_without_a_complain
             assert_same(case.name, &packets(&file, kind), &packets(&ours, kind));
             assert_silent(&ours);
         }
-        assert_silent(&folder.join(MULTIVARIANT));
-        let count = |kind| packets(&folder.join(MULTIVARIANT), kind).len();
-        for (track, source) in by_track(&frames) {
-            let kind = if track == TrackId::VIDEO { "v" } else { "a" };
-            assert_eq!(count(kind), source.len(), "{}: packets that a player finds", case.name);
+        for presentation in [MULTIVARIANT, MANIFEST].map(|name| folder.join(name)) {
+            assert_silent(&presentation);
+            for (track, source) in by_track(&frames) {
+                let kind = if track == TrackId::VIDEO { "v" } else { "a" };
+                let found = packets(&presentation, kind).len();
+                assert_eq!(found, source.len(), "{}: packets of {}", case.name, presentation.display());
+            }
         }
     }
 }
@@ -224,6 +226,7 @@ fn save(packaged: &Packaged, folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let put = |name: &str| fs::write(folder.join(name), packaged.get(name)).unwrap();
     put(MULTIVARIANT);
+    put(MANIFEST);
     for name in packaged.playlists() {
         put(&name);
         let Playlist { segments, ended, .. } = packaged.playlist(&name);

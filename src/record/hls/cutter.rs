@@ -121,7 +121,9 @@ pub(super) struct Cutter {
 #[derive(Clone, Copy, Debug, Default)]
 struct Segment {
     start: Timestamp,
-    /// When its first frame is shown: not told yet.
+    /// When its first frame is shown.
+    shown: Timestamp,
+    /// Nothing of it went out yet: when its first frame is shown.
     begin: Option<Timestamp>,
     parts: usize,
     bytes: u64,
@@ -153,7 +155,14 @@ impl Cutter {
             measured: Vec::new(),
             pending: Vec::new(),
             pending_bytes: 0,
-            segment: Segment { start: Timestamp::ZERO, begin: None, parts: 0, bytes: 0, plain: false },
+            segment: Segment {
+                start: Timestamp::ZERO,
+                shown: Timestamp::ZERO,
+                begin: None,
+                parts: 0,
+                bytes: 0,
+                plain: false,
+            },
             cuts: VecDeque::new(),
             last: None,
             step: USUAL_STEP,
@@ -394,7 +403,11 @@ impl Cutter {
             return true;
         }
         match role {
-            Role::Leads => length >= rules.segment.saturating_sub(half),
+            // Pictures that are shown before a keyframe may be decoded after it: what is shown is as long as it should be.
+            Role::Leads => {
+                let shown = pts.0.saturating_sub(self.segment.shown.0);
+                length > 0 && shown >= rules.segment.saturating_sub(half)
+            }
             Role::Follows => {
                 let mut reached = false;
                 while self.cuts.front().is_some_and(|cut| cut.0 <= pts.0.saturating_add(half)) {
@@ -426,7 +439,7 @@ impl Cutter {
 
     fn open(&mut self, start: Timestamp, pts: Timestamp) {
         let plain = self.part_target.is_none();
-        self.segment = Segment { start, begin: Some(pts), parts: 0, bytes: 0, plain };
+        self.segment = Segment { start, shown: pts, begin: Some(pts), parts: 0, bytes: 0, plain };
     }
 
     fn hold(&mut self, frame: Frame) {
@@ -468,10 +481,14 @@ impl Cutter {
             }
             return;
         };
+        let start = fragment.starts.first();
         let begin = self.segment.begin.take().map(|pts| Begin {
             era: era.number,
             wall: era.wall_at(pts),
-            decode: fragment.starts.first().map_or(0, |start| start.decode),
+            decode: start.map_or(0, |start| start.decode),
+            present: start.map_or(0, |start| start.present),
+            era_wall: era.wall,
+            era_present: era.pts.0.saturating_sub(era.origin.0),
         });
         let independent = fragment.is_independent();
         let mut slices = Vec::with_capacity(fragment.payloads.len().saturating_add(1));

@@ -23,7 +23,7 @@ pub(super) fn part_target(steps: &[i64], wanted: i64) -> i64 {
         // What a clock of milliseconds rounds off, and a little more.
         let slack = (most / 100).max(2 * MILLISECOND);
         let target = most.saturating_add(slack);
-        target.saturating_add(MILLISECOND.saturating_sub(1)) / MILLISECOND * MILLISECOND
+        (target.saturating_add(MILLISECOND.saturating_sub(1)) / MILLISECOND).saturating_mul(MILLISECOND)
     });
     let mut first = None;
     for target in targets {

@@ -3,7 +3,9 @@
 //! [`Packager`] is the sink that cuts a stream into CMAF: one media playlist per track, segments that begin at
 //! keyframes, parts of a fraction of a second. A part is the headers that were written for it and slices of the
 //! payloads. [`Shelf`] is what has been made so far: any thread asks it for playlists, segments and parts, and is told
-//! to wait for what is about to come.
+//! to wait for what is about to come. Of the same segments there is a manifest of MPEG-DASH.
+//!
+//! A payload is kept as long as the segment that it is in, and with it the buffer that it was read into.
 //!
 //! What becomes of a stream's oddities:
 //!
@@ -34,6 +36,7 @@
 )]
 
 mod cutter;
+mod dash;
 mod date;
 mod measure;
 mod multivariant;
@@ -100,7 +103,7 @@ impl Settings {
 /// What is asked of a [`Shelf`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The name of a file: what stands in a playlist, or [`MULTIVARIANT`].
+    /// The name of a file: what stands in a playlist, [`MULTIVARIANT`] or [`MANIFEST`].
     pub path: &'a str,
     /// `_HLS_msn`: not before this segment is in the playlist.
     pub msn: Option<u64>,
@@ -112,6 +115,9 @@ pub struct Request<'a> {
 
 /// The name of the multivariant playlist, with which everything begins.
 pub const MULTIVARIANT: &str = "index.m3u8";
+
+/// The name of the manifest of MPEG-DASH (ISO/IEC 23009-1), of the same segments.
+pub const MANIFEST: &str = "manifest.mpd";
 
 /// What a [`Shelf`] answers.
 #[derive(Clone, Debug, PartialEq, Eq)]

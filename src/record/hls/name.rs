@@ -23,6 +23,8 @@ impl fmt::Display for TrackName {
 pub(super) enum Name {
     /// The multivariant playlist.
     Multivariant,
+    /// The manifest of MPEG-DASH.
+    Manifest,
     /// A media playlist.
     Playlist(TrackName),
     /// An initialization segment.
@@ -38,6 +40,9 @@ impl Name {
     pub(super) fn read(text: &str) -> Option<Self> {
         if text == super::MULTIVARIANT {
             return Some(Self::Multivariant);
+        }
+        if text == super::MANIFEST {
+            return Some(Self::Manifest);
         }
         if let Some(track) = text.strip_suffix(".m3u8") {
             return Some(Self::Playlist(track_name(track)?));
@@ -64,6 +69,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Multivariant => f.write_str(super::MULTIVARIANT),
+            Self::Manifest => f.write_str(super::MANIFEST),
             Self::Playlist(track) => write!(f, "{track}.m3u8"),
             Self::Init(epoch, track, init) => write!(f, "init-{epoch:x}-{track}-{init}.mp4"),
             Self::Segment(epoch, track, msn) => write!(f, "seg-{epoch:x}-{track}-{msn}.m4s"),
@@ -103,6 +109,7 @@ mod tests {
     fn name() -> impl Strategy<Value = Name> {
         prop_oneof![
             Just(Name::Multivariant),
+            Just(Name::Manifest),
             track().prop_map(Name::Playlist),
             (any::<u64>(), track(), any::<u64>()).prop_map(|(e, t, n)| Name::Init(e, t, n)),
             (any::<u64>(), track(), any::<u64>()).prop_map(|(e, t, n)| Name::Segment(e, t, n)),

@@ -158,7 +158,7 @@ impl Packager {
     /// Ends the open segment of each track, and says when the last frame was made.
     fn finish(&mut self) -> Option<Wall> {
         let era = self.era?;
-        let mut ends = None;
+        let mut ends = Some(era.wall);
         for track in self.tracks.iter_mut().filter(|track| track.is_in(era.number)) {
             ends = ends.max(track.finish(&self.rules, &self.shelf).map(|end| era.wall_at(end)));
         }

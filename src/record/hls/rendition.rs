@@ -33,8 +33,12 @@ pub(super) struct Begin {
     pub(super) era: u64,
     /// When its first frame was made.
     pub(super) wall: Wall,
-    /// That frame's decode time in the file, in ticks of the track.
+    /// That frame's decode time in the file, and the least presentation time near it, in ticks of the track.
     pub(super) decode: u64,
+    pub(super) present: u64,
+    /// What was made when the discontinuity was is shown so many nanoseconds after the file's zero.
+    pub(super) era_wall: Wall,
+    pub(super) era_present: i64,
 }
 
 /// A segment that is complete or about to be.
@@ -97,7 +101,7 @@ pub(super) struct Rendition {
     total: (u64, i64),
     /// Nanoseconds of the longest segment so far, and of the most complete ones that were named.
     longest: (i64, i64),
-    inits: VecDeque<(u64, Bytes)>,
+    inits: VecDeque<(u64, Bytes, Info)>,
     next_init: u64,
     last_era: Option<u64>,
     /// Playlists as they were written last: whole, and with what is old left out.
@@ -127,9 +131,9 @@ impl Rendition {
 
     /// Segments from here on have this initialization segment.
     pub(super) fn begin_init(&mut self, init: Bytes, info: Info) {
-        self.info = info;
-        if self.inits.back().is_none_or(|(_, last)| *last != init) {
-            self.inits.push_back((self.next_init, init));
+        self.info = info.clone();
+        if self.inits.back().is_none_or(|(_, last, _)| *last != init) {
+            self.inits.push_back((self.next_init, init, info));
             self.next_init = self.next_init.saturating_add(1);
         }
     }
@@ -212,17 +216,18 @@ impl Rendition {
         let Some(first) = self.segments.pop_front() else { return 0 };
         self.unlisted = self.unlisted.saturating_sub(1);
         let oldest = self.segments.front().or(self.open.as_ref()).map_or(first.init, |segment| segment.init);
-        self.inits.retain(|(number, _)| *number >= oldest);
+        self.inits.retain(|(number, ..)| *number >= oldest);
         first.bytes
     }
 
     /// When the oldest complete segment was begun, if there is another one behind it.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.segments.get(1).and(self.segments.front()).map(|segment| segment.born)
+        self.segments.front().filter(|_| self.segments.len() > 1).map(|segment| segment.born)
     }
 
-    pub(super) fn init(&self, number: u64) -> Option<&Bytes> {
-        self.inits.iter().find(|(known, _)| *known == number).map(|(_, init)| init)
+    /// An initialization segment, and what is known of what follows it.
+    pub(super) fn init(&self, number: u64) -> Option<(&Bytes, &Info)> {
+        self.inits.iter().find(|(known, ..)| *known == number).map(|(_, init, info)| (init, info))
     }
 
     /// A complete segment that is still there.

@@ -6,12 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::dash::View;
 use super::name::{Name, TrackName};
-use super::playlist::View;
+use super::playlist;
 use super::rendition::{Info, Piece, Rendition};
 use super::{Answer, Request, Resource, SECOND, Settings, multivariant, nanos};
+use crate::clock::Wall;
 
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+const MANIFEST_TYPE: &str = "application/dash+xml";
 /// Target durations for which a playlist that was waited for may be cached (RFC 8216bis, appendix B.1).
 const WAITED_FOR_TARGETS: u32 = 6;
 /// How far ahead of the last part one may ask, in time (6.2.5.2).
@@ -47,6 +50,8 @@ struct State {
     /// Seconds; none before the first segments are complete.
     target: Option<u64>,
     ended: bool,
+    /// When the first frame was made.
+    begun: Option<Wall>,
     /// Bytes of all segments.
     bytes: u64,
     /// Segments so far.
@@ -72,14 +77,16 @@ impl Shelf {
         let Some(name) = Name::read(request.path) else { return Answer::NotFound };
         let mut state = self.state.lock();
         let resource = match name {
-            Name::Multivariant | Name::Playlist(_) if state.target.is_none() => {
+            Name::Multivariant | Name::Manifest | Name::Playlist(_) if state.target.is_none() => {
                 return if state.ended { Answer::NotFound } else { Answer::Wait };
             }
             Name::Multivariant => self.multivariant(&state),
+            Name::Manifest => self.manifest(&state),
             Name::Playlist(track) => return self.playlist(&mut state, track, request),
             Name::Init(epoch, track, number) => {
                 let init = state.rendition(track).and_then(|rendition| rendition.init(number));
-                init.filter(|_| epoch == self.epoch).map(|init| self.media(track, request.path, vec![init.clone()]))
+                init.filter(|_| epoch == self.epoch)
+                    .map(|(init, _)| self.media(track, request.path, vec![init.clone()]))
             }
             Name::Segment(epoch, track, msn) => {
                 let segment = state.rendition(track).and_then(|rendition| rendition.segment(msn));
@@ -156,6 +163,9 @@ impl Shelf {
     pub(super) fn add(&self, track: usize, piece: Piece) {
         let mut state = self.state.lock();
         state.born = state.born.saturating_add(u64::from(piece.begin.is_some()));
+        if let Some(begin) = piece.begin {
+            state.begun.get_or_insert(begin.era_wall);
+        }
         let born = state.born;
         let Some(rendition) = state.renditions.get_mut(track) else { return };
         let before = rendition.next_msn;
@@ -219,6 +229,16 @@ impl Shelf {
         Some(self.text(text.into(), max_age, state.serial))
     }
 
+    fn manifest(&self, state: &State) -> Option<Resource> {
+        let (target, begun) = (state.target?, state.begun?);
+        let window = self.settings.window.max(Duration::from_secs(target.saturating_mul(3)));
+        let (epoch, renditions, ended) = (self.epoch, &*state.renditions, state.ended && self.settings.end_list);
+        let text = View { epoch, renditions, target, window, begun, ended }.write().ok()?;
+        let half = Duration::from_millis(target.saturating_mul(500));
+        let content_type = MANIFEST_TYPE;
+        Some(Resource { content_type, ..self.text(text.into(), half, state.serial) })
+    }
+
     fn playlist(&self, state: &mut State, track: TrackName, request: &Request<'_>) -> Answer {
         let (Some(target), Some(at)) = (state.target, state.place(track)) else { return Answer::NotFound };
         let Some(rendition) = state.renditions.get(at) else { return Answer::NotFound };
@@ -243,7 +263,8 @@ impl Shelf {
             }
         }
         let seconds = Duration::from_secs(target);
-        let max_age = if request.msn.is_some() { seconds.saturating_mul(WAITED_FOR_TARGETS) } else { seconds / 2 };
+        let half = Duration::from_millis(target.saturating_mul(500));
+        let max_age = if request.msn.is_some() { seconds.saturating_mul(WAITED_FOR_TARGETS) } else { half };
         let serial = state.serial;
         let kind = usize::from(request.skip);
         if let Some((_, text)) = rendition.written.get(kind).and_then(Option::as_ref).filter(|(of, _)| *of == serial)
@@ -252,7 +273,7 @@ impl Shelf {
         }
         let all = &state.renditions;
         let (epoch, ended, end_list) = (self.epoch, state.ended, self.settings.end_list);
-        let view = View { epoch, target, rendition, all, ended, end_list };
+        let view = playlist::View { epoch, target, rendition, all, ended, end_list };
         let skipped = if request.skip { view.skippable() } else { 0 };
         let Ok(text) = view.write(skipped) else { return Answer::NotFound };
         let text = Bytes::from(text);
