@@ -14,6 +14,7 @@ mod key_file;
 mod log;
 mod plain;
 mod push;
+mod recording;
 mod reload;
 mod serve;
 mod site;

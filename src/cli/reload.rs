@@ -34,6 +34,7 @@ impl Reload {
             ("audit.key_file", running.audit_key != read.audit_key),
             ("audit.pseudonym_key_file", running.pseudonym_key != read.pseudonym_key),
             ("[[audit.follower]]", running.followers != read.followers),
+            ("[record]", running.record != read.record),
             ("log", running.log != read.log),
             ("router.shards", running.shards != read.shards),
             ("router.idle", running.idle != read.idle),

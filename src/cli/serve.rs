@@ -27,6 +27,7 @@ use super::control::Control;
 use super::control::place::{default_directory, make_directory};
 use super::heap::HeapKeeper;
 use super::hls::{HlsKeeper, Shelves};
+use super::recording::RecordKeeper;
 use super::reload::Reload;
 use super::site::Site;
 use super::sources::{SourceArgs, Sources};
@@ -64,6 +65,10 @@ pub(super) struct Args {
     /// Keep files here: the audit trail goes to DIR/audit; see `shardcast audit`
     #[arg(long, value_name = "DIR", env = "SHARDCAST_DATA")]
     data: Option<PathBuf>,
+
+    /// Record all streams to DIR/recordings of --data DIR, as fragmented MP4; see [record] of the configuration for more
+    #[arg(long)]
+    record: bool,
 
     /// Answer `shardcast top` on this Unix socket [default: DIR/control.sock with --data DIR; else
     /// $XDG_RUNTIME_DIR/shardcast/PORT.sock, or /tmp/shardcast-UID/PORT.sock]
@@ -103,6 +108,7 @@ impl Args {
             control: self.control.clone(),
             log: self.log,
             open: self.open,
+            record: self.record,
             token_secret_file: self.token_secret_file.clone(),
         }
     }
@@ -179,6 +185,7 @@ struct Server {
     heap: HeapKeeper,
     site: Arc<Site>,
     hls: HlsKeeper,
+    record: Option<RecordKeeper>,
     listeners: Vec<(&'static str, SocketAddr)>,
     cores: Vec<Option<usize>>,
     audit: Option<PathBuf>,
@@ -233,11 +240,17 @@ impl Server {
         let control = control(config, &router, &watch)?;
         let no_thread = |error| Failure::runtime(format!("cannot start a thread: {error}"));
         let hls = HlsKeeper::start(Arc::clone(&router), shelves, wants).map_err(no_thread)?;
+        let record = match (&config.record, &config.data) {
+            (Some(recording), Some(data)) => {
+                Some(RecordKeeper::start(Arc::clone(&router), data, recording.clone()).map_err(Failure::runtime)?)
+            }
+            _ => None,
+        };
         let heap = HeapKeeper::start(Arc::clone(&router)).map_err(no_thread)?;
         let logger = Logger::start(router.events(), watch, config.exit_on_hang).map_err(no_thread)?;
         let listeners = router.listeners().to_vec();
         let cores = router.shards().iter().map(|shard| shard.core).collect();
-        Ok(Self { router, control, heap, site, hls, listeners, cores, audit, followers, logger })
+        Ok(Self { router, control, heap, site, hls, record, listeners, cores, audit, followers, logger })
     }
 
     fn running<'a>(&'a self, demo: Option<&'a StreamKey>) -> Running<'a> {
@@ -275,6 +288,9 @@ impl Server {
         }
         self.heap.stop();
         self.hls.stop();
+        if let Some(record) = self.record {
+            record.stop();
+        }
         // Nobody else has it by now.
         let Some(router) = Arc::into_inner(self.router) else { return };
         let report = router.stop(drain);

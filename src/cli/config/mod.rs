@@ -10,6 +10,7 @@ mod limits;
 mod listen;
 mod machine;
 mod reader;
+mod record;
 mod units;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub(crate) use access::{Access, read_secret_file};
 pub(crate) use follow::{FollowerSpec, To};
 pub(crate) use listen::DEFAULT_HTTP;
 pub(crate) use reader::Problem;
+pub(crate) use record::Recording;
 #[cfg(feature = "bench")]
 pub(crate) use units::parse_bytes;
 pub(crate) use units::{parse_duration, parse_memory, show_duration};
@@ -57,6 +59,8 @@ pub(crate) struct ServerConfig {
     pub(crate) audit_key: Option<PathBuf>,
     /// The file of the key by which addresses and principals are hidden in the trail.
     pub(crate) pseudonym_key: Option<PathBuf>,
+    /// What is recorded; `None`: nothing.
+    pub(crate) record: Option<Recording>,
     /// Where the trail is carried to.
     pub(crate) followers: Vec<FollowerSpec>,
     /// What becomes of sessions while facts do not reach the trail.
@@ -91,6 +95,8 @@ pub(crate) struct Overrides {
     pub(crate) control: Option<PathBuf>,
     pub(crate) log: Option<LogLevel>,
     pub(crate) open: bool,
+    /// Everything is recorded, if the file does not say what.
+    pub(crate) record: bool,
     /// One more token key, named `default`.
     pub(crate) token_secret_file: Option<PathBuf>,
 }
@@ -134,6 +140,10 @@ impl ServerConfig {
             .and_then(|()| match config.followers.is_empty() || config.data.is_some() {
                 true => Ok(()),
                 false => Err("audit.follower needs a trail to follow: give data (or --data DIR)".into()),
+            })
+            .and_then(|()| match config.record.is_none() || config.data.is_some() {
+                true => Ok(()),
+                false => Err("record.apps needs a place to record to: give data (or --data DIR)".into()),
             });
         if let Err(text) = told
             && found.is_empty()
@@ -165,6 +175,9 @@ impl ServerConfig {
             // Nobody said so: many shards on a small machine are no error.
             let least = self.limits.memory_least(self.shards.unwrap_or_else(cores));
             self.limits.memory = self.limits.memory.map(|share| share.max(least));
+        }
+        if given.record && self.record.is_none() {
+            self.record = Some(Recording::of_all());
         }
         self.access.open |= given.open;
         if let Some(path) = given.token_secret_file {
@@ -307,6 +320,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
     }
     let followers = follow::read_followers(audit.sections("follower"), base);
     audit.finish();
+    let record = record::read_record(root.section("record"));
     let limits = limits::read_limits(root.section("limits"));
     let apps = apps::read_apps(root.sections("app"), base);
     let access = access::read_access(root.section("auth"), base, &mut warnings);
@@ -321,6 +335,7 @@ fn read_config(mut root: Section<'_>, base: &Path) -> ServerConfig {
         audit_key,
         pseudonym_key,
         followers,
+        record,
         on_loss,
         rtmp: rtmp.unwrap_or_else(|| vec![listen::DEFAULT_RTMP]),
         http,
