@@ -76,6 +76,8 @@ pub enum PoolError {
 /// A recording, to be told from the host to its thread.
 struct New {
     key: StreamKey,
+    /// An earlier one of the same stream may have something to write yet.
+    behind: bool,
     queue: Receiver<Message>,
     shared: Arc<Shared>,
     writer: StreamWriter,
@@ -128,7 +130,13 @@ impl RecorderPool {
         let shared = Arc::new(Shared::default());
         let sink = RecorderSink::new(sender, Arc::clone(&shared), spec.queue_bytes);
         let writer = StreamWriter::new(Arc::clone(&self.storage), key.clone(), spec, Arc::clone(&shared));
-        let new = New { key: key.clone(), queue: queue.clone(), shared: Arc::clone(&shared), writer };
+        let new = New {
+            key: key.clone(),
+            behind: before.is_some(),
+            queue: queue.clone(),
+            shared: Arc::clone(&shared),
+            writer,
+        };
         let worker = self.threads.get(thread).ok_or(PoolError::Closed)?;
         worker.inbox.try_send(new).map_err(|_| PoolError::Closed)?;
         recordings.insert(key.clone(), Entry { shared: Arc::clone(&shared), thread });
@@ -193,7 +201,8 @@ fn work(inbox: &Receiver<New>, clock: Clock) {
             let (before, from) = recordings.split_at_mut(at);
             let Some(recording) = from.first_mut() else { continue };
             // Of one stream that is recorded anew the end of the recording before comes first.
-            if before.iter().any(|other| other.key == recording.key) {
+            recording.behind = recording.behind && before.iter().any(|other| other.key == recording.key);
+            if recording.behind {
                 continue;
             }
             busy |= recording.turn(clock, !open);

@@ -71,6 +71,8 @@ fn a_storage_that_stands_still_delays_nobody_and_costs_whole_groups_of_pictures(
             self.0.put(name, pieces)
         }
         fn begin(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, StorageError> {
+            let thread = std::thread::current();
+            assert!(thread.name().is_some_and(|name| name.starts_with("record-")), "{thread:?} asks the storage");
             let _until = self.1.lock();
             self.0.begin(name)
         }
