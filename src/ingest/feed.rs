@@ -7,13 +7,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{FileSource, IngestEvent, Next, Pacer, SourceError};
-use crate::Router;
 use crate::clock::{Clock, Instant};
 use crate::id::StreamKey;
 use crate::limits::INGEST_RETRY;
 use crate::media::Frame;
 use crate::reason::{Blame, Reason};
-use crate::router::{PublishOptions, Publisher, SendError};
+use crate::router::{PublishOptions, Publisher, Router, SendError};
 
 /// Where frames go.
 pub trait Outlet {

@@ -105,13 +105,9 @@ mod tests {
         let mut interleaver = Interleaver::default();
         interleaver.track(TrackId::VIDEO);
         interleaver.track(TrackId::AUDIO);
-        for ms in [0, 40, 80] {
-            interleaver.push(video(ms));
-        }
+        [0, 40, 80].into_iter().for_each(|ms| interleaver.push(video(ms)));
         assert_eq!(drain(&mut interleaver, false), [0_i64; 0], "sound may be earlier");
-        for ms in [10, 30, 50] {
-            interleaver.push(audio(ms));
-        }
+        [10, 30, 50].into_iter().for_each(|ms| interleaver.push(audio(ms)));
         assert_eq!(drain(&mut interleaver, false), [0, 10, 30, 40, 50]);
         assert_eq!(drain(&mut interleaver, true), [80]);
     }

@@ -16,14 +16,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::datagram::{Datagram, Sequence};
 use super::{IngestEvent, Outlet, Stop};
-use crate::Router;
 use crate::clock::{Clock, Instant};
 use crate::container::mpegts::{Demuxer, Event};
 use crate::id::StreamKey;
 use crate::limits::{INGEST_RETRY, INGEST_SILENCE, INGEST_SOCKET_BYTES, Limits};
 use crate::media::{Frame, FrameKind, TrackId};
 use crate::reason::{Blame, Reason};
-use crate::router::{PublishOptions, Publisher};
+use crate::router::{PublishOptions, Publisher, Router};
 
 /// Where datagrams come to: `ADDRESS:PORT`, or `GROUP:PORT` to join a multicast group; behind it may stand
 /// `@ADDRESS`, of the interface to join on.

@@ -22,7 +22,7 @@ impl Kind {
         if bytes.starts_with(b"FLV\x01") {
             return Some(Self::Flv);
         }
-        if bytes.get(4..8).is_some_and(|kind| BOXES.iter().any(|known| *known == kind)) {
+        if bytes.get(4..8).is_some_and(|kind| BOXES.contains(&kind)) {
             return Some(Self::Mp4);
         }
         // A recording may begin within a packet.

@@ -115,7 +115,7 @@ impl FileSource {
     pub fn next_frame(&mut self) -> Result<Next, SourceError> {
         loop {
             if let Some(frame) = self.interleaver.pop(self.over) {
-                return Ok(Next::Frame(self.from_zero(frame)));
+                return Ok(Next::Frame(self.rebased(frame)));
             }
             if self.over {
                 return Ok(Next::End);
@@ -222,7 +222,7 @@ impl FileSource {
     }
 
     /// Time begins with the first picture or sound; a record before it may be far from that.
-    fn from_zero(&mut self, mut frame: Frame) -> Frame {
+    fn rebased(&mut self, mut frame: Frame) -> Frame {
         if self.base.is_none() && frame.kind == FrameKind::Config {
             (frame.dts, frame.pts) = (Timestamp::ZERO, Timestamp::ZERO);
             return frame;

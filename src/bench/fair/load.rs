@@ -212,7 +212,7 @@ impl Clients {
             })?;
         }
         client.pictures += pictures;
-        let shaken = client.link.session().progress() != Progress::Handshake;
+        let shaken = client.link.session().has_shaken();
         let happened = match self.disturbance {
             Disturbance::Connects => usize::from(shaken),
             Disturbance::Joiners => usize::from(client.pictures >= GOP_FRAMES),

@@ -9,13 +9,9 @@ use super::stamp::{Checksum, Stamp};
 /// Message types.
 pub(crate) const SET_CHUNK_SIZE: u8 = 1;
 pub(crate) const ABORT: u8 = 2;
-pub(crate) const ACKNOWLEDGEMENT: u8 = 3;
-pub(crate) const USER_CONTROL: u8 = 4;
-pub(crate) const WINDOW_ACK_SIZE: u8 = 5;
 pub(crate) const AUDIO: u8 = 8;
 pub(crate) const VIDEO: u8 = 9;
 pub(crate) const DATA: u8 = 18;
-pub(crate) const COMMAND: u8 = 20;
 
 /// The chunk size until a `SET_CHUNK_SIZE`.
 pub(crate) const DEFAULT_CHUNK_SIZE: usize = 128;
@@ -291,11 +287,6 @@ impl Outgoing {
     /// A message on the control stream.
     pub(crate) fn control(kind: u8) -> Self {
         Self { chunk_stream: 2, stream_id: 0, kind, timestamp: 0 }
-    }
-
-    /// A command.
-    pub(crate) fn command(stream_id: u32) -> Self {
-        Self { chunk_stream: 3, stream_id, kind: COMMAND, timestamp: 0 }
     }
 
     /// Media or data at `timestamp`.

@@ -7,7 +7,6 @@
 //!
 //! Over loopback the sender pays for much of what receiving costs: compare with the floor, not with a network card.
 
-mod amf;
 mod cell;
 pub(super) mod chunk;
 mod crowd;

@@ -4,11 +4,11 @@
 use std::io;
 use std::rc::Rc;
 
-use super::amf::{self, Value};
 use super::chunk::{self, Outgoing};
 use super::link::Link;
 use super::media::{self, Bank, Schedule, Track};
 use super::session::{CHUNK_SIZE, Progress};
+use crate::protocol::rtmp::amf::{Members, Value, encode};
 
 /// One stream's publisher.
 #[derive(Debug)]
@@ -61,18 +61,21 @@ impl Publisher {
     /// Fixes the schedule: the stream starts at `t0`. Sends what comes before the first frame.
     pub(crate) fn begin(&mut self, t0: u64) -> io::Result<()> {
         self.t0 = Some(t0);
-        let metadata = [
-            ("width", Value::Number(1280.0)),
-            ("height", Value::Number(720.0)),
-            ("framerate", Value::Number(30.0)),
-            ("videocodecid", Value::Number(7.0)),
-            ("videodatarate", Value::Number(2400.0)),
-            ("audiocodecid", Value::Number(10.0)),
-            ("audiosamplerate", Value::Number(44100.0)),
-            ("stereo", Value::Boolean(true)),
+        let number = |name: &str, number| (name.into(), Value::Number(number));
+        let fields: Members = vec![
+            number("width", 1280.0),
+            number("height", 720.0),
+            number("framerate", 30.0),
+            number("videocodecid", 7.0),
+            number("videodatarate", 2400.0),
+            number("audiocodecid", 10.0),
+            number("audiosamplerate", 44100.0),
+            ("stereo".into(), Value::Boolean(true)),
         ];
-        let metadata =
-            amf::write(&[Value::Text("@setDataFrame"), Value::Text("onMetaData"), Value::EcmaArray(&metadata)]);
+        let mut metadata = Vec::new();
+        for value in [Value::string("@setDataFrame"), Value::string("onMetaData"), Value::EcmaArray(fields)] {
+            encode(&mut metadata, &value);
+        }
         self.message(chunk::DATA, 0, &metadata);
         self.message(chunk::VIDEO, 0, &media::video_config());
         self.message(chunk::AUDIO, 0, &media::audio_config());

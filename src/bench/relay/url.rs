@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
 use super::error::RelayError;
+use crate::protocol::rtmp::client::{self, UrlError};
 
 /// `rtmp://host[:port]/app[/name][?query][#PID]`, its host looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +22,6 @@ pub struct Url {
     pub(crate) pid: Option<u32>,
 }
 
-/// Where RTMP listens unless told otherwise.
-const RTMP_PORT: u16 = 1935;
-
 impl FromStr for Url {
     type Err = RelayError;
 
@@ -33,29 +31,11 @@ impl FromStr for Url {
             Some((rest, pid)) => (rest, Some(pid.parse().map_err(|_| wrong("what is behind # is no process id"))?)),
             None => (text, None),
         };
-        let (rest, query) = match rest.split_once('?') {
-            Some((rest, query)) => (rest, Some(query.to_owned())),
-            None => (rest, None),
-        };
-        let rest = rest.strip_prefix("rtmp://").ok_or_else(|| wrong("it does not begin with rtmp://"))?;
-        let (host, path) = rest.split_once('/').ok_or_else(|| wrong("no application is named"))?;
-        let (app, name) = match path.split_once('/') {
-            Some((app, name)) => (app, Some(name.trim_end_matches('/')).filter(|name| !name.is_empty())),
-            None => (path, None),
-        };
-        if host.is_empty() || app.is_empty() {
-            return Err(wrong("host or application is empty"));
-        }
-        let has_port = host.rsplit_once(':').is_some_and(|(before, port)| {
-            port.bytes().all(|byte| byte.is_ascii_digit()) && (before.ends_with(']') || !before.contains(':'))
-        });
-        let looked_up = if has_port {
-            host.to_socket_addrs()
-        } else {
-            (host.trim_start_matches('[').trim_end_matches(']'), RTMP_PORT).to_socket_addrs()
-        };
-        let address = looked_up.ok().and_then(|mut all| all.next()).ok_or_else(|| wrong("no such host or port"))?;
-        let (host, app, name) = (host.to_owned(), app.to_owned(), name.map(str::to_owned));
+        let client::Url { host, app, name, query } =
+            rest.parse().map_err(|error: UrlError| wrong(error.sentence()))?;
+        let place = client::Url { host: host.clone(), app: String::new(), name: None, query: None };
+        let looked_up = place.host_and_port().ok().and_then(|place| place.to_socket_addrs().ok());
+        let address = looked_up.and_then(|mut all| all.next()).ok_or_else(|| wrong("no such host or port"))?;
         Ok(Self { address, host, app, name, query, pid })
     }
 }

@@ -86,7 +86,7 @@ fn each_error_names_its_key_and_says_what_is_allowed() {
         ("[listen", "line 1: this is not TOML: "),
         (
             "lissen = 1",
-            "line 1: lissen is unknown here; known are: data, log, control, router, listen, audit, limits, app, auth",
+            "line 1: lissen is unknown here; known are: data, log, control, router, listen, audit, record, limits, app, auth",
         ),
         ("[[router]]", "line 1: router must be a table: [router]"),
         ("listen = 1", "line 1: listen must be a table: [listen]"),

@@ -6,6 +6,9 @@
 
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 pub use url::{Url, UrlError};
 
 use super::amf::{Decoder, Value};

@@ -1,5 +1,6 @@
 //! Where a server is, as a user writes it.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// `rtmp://host[:port]/app[/name][?query]`.
@@ -16,21 +17,38 @@ pub struct Url {
 }
 
 /// Why a text is no such address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UrlError {
     /// Another scheme, or none.
-    #[error("it does not begin with rtmp://")]
     Scheme,
     /// Nothing behind the host.
-    #[error("no application is named")]
     NoApp,
     /// Nothing where something must be.
-    #[error("host or application is empty")]
     Empty,
     /// Not from 0 to 65,535.
-    #[error("there is no such port")]
     Port,
 }
+
+impl UrlError {
+    /// What is wrong.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Scheme => "it does not begin with rtmp://",
+            Self::NoApp => "no application is named",
+            Self::Empty => "host or application is empty",
+            Self::Port => "there is no such port",
+        }
+    }
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+impl std::error::Error for UrlError {}
 
 impl Url {
     /// What to look up: the host without brackets, and the port.
