@@ -27,6 +27,7 @@ mod endings;
 mod http;
 mod joining;
 mod peers;
+mod recordings;
 mod refusals;
 mod serve;
 mod starts;
