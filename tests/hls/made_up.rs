@@ -65,6 +65,20 @@ fn a_usual_stream_has_segments_of_two_seconds_and_parts_of_a_fifth() {
         assert!(index.contains(piece), "{index}");
     }
     assert!(index.contains("CHANNELS=\"2\",URI=\"audio0.m3u8\"\n"), "{index}");
+    // Pictures and sound together.
+    let names = packaged.playlists();
+    let bytes: usize = names
+        .iter()
+        .flat_map(|name| packaged.playlist(name).segments)
+        .map(|segment| packaged.get(&segment.complete.unwrap().1).len())
+        .sum();
+    let line = index.lines().find_map(|line| line.strip_prefix("#EXT-X-STREAM-INF:")).unwrap();
+    let rate = |name: &str| {
+        let found = crate::parsed::attributes(line).into_iter().find(|(known, _)| known == name);
+        found.unwrap().1.parse::<usize>().unwrap()
+    };
+    let (peak, average) = (rate("BANDWIDTH"), rate("AVERAGE-BANDWIDTH"));
+    assert!(average.abs_diff(bytes * 8 / 21) < average / 100 && peak >= average, "{line}: {bytes} bytes in 21 s");
 }
 
 #[test]
@@ -230,8 +244,9 @@ fn a_stream_that_begins_before_its_zero_is_moved_by_whole_seconds() {
 #[test]
 fn frames_that_were_left_out_are_told_by_a_discontinuity_unless_nothing_needs_them() {
     let frames = usual(12).frames;
-    let (lost, kept): (Vec<&Frame>, Vec<&Frame>) =
-        frames.iter().partition(|frame| frame.dts.0 > 13 * SECOND && frame.dts.0 < 16 * SECOND);
+    let (lost, kept): (Vec<&Frame>, Vec<&Frame>) = frames
+        .iter()
+        .partition(|frame| frame.is_video() && frame.dts.0 > 14 * SECOND + SECOND / 2 && frame.dts.0 < 16 * SECOND);
     let mut packager = Packager::new(all(), Now { mono: Instant(0), wall: START });
     let shelf = packager.shelf();
     let mut watcher = crate::watcher::Watcher::new(shelf.clone(), REGULAR);
@@ -254,6 +269,40 @@ fn frames_that_were_left_out_are_told_by_a_discontinuity_unless_nothing_needs_th
         .map(|(_, playlist)| playlist.segments.iter().map(|segment| segment.breaks).sum())
         .collect();
     assert_eq!(breaks, [1, 1]);
+}
+
+#[test]
+fn what_cannot_be_decoded_behind_a_jump_is_left_out_and_a_discontinuity() {
+    let mut frames = usual(8).frames;
+    let at = frames.iter().position(|frame| frame.is_video() && frame.dts.0 >= 13 * SECOND).unwrap();
+    frames[at].flags = FrameFlags::DISCONTINUITY;
+
+    let packaged = package(&frames, all(), REGULAR);
+
+    assert_eq!(packaged.shelf.left_out().before_keyframe, 30);
+    for name in packaged.playlists() {
+        let breaks: Vec<_> = packaged.playlist(&name).segments.iter().map(|segment| segment.breaks).collect();
+        assert_eq!(breaks.iter().sum::<u64>(), 1, "{name}: {breaks:?}");
+    }
+}
+
+#[test]
+fn discontinuities_that_no_playlist_names_any_more_are_counted() {
+    let mut frames = usual(10).frames;
+    for _ in 0..5 {
+        frames = behind(frames, usual(10).frames, SECOND / 30);
+    }
+    let mut settings = Settings::default();
+    settings.window = Duration::from_secs(12);
+
+    let packaged = package(&frames, settings, REGULAR);
+
+    for name in packaged.playlists() {
+        let playlist = packaged.playlist(&name);
+        let named: u64 = playlist.segments.iter().map(|segment| segment.breaks).sum();
+        assert_eq!(playlist.discontinuities + named, 5, "{name}");
+        assert!(named == 1 || named == 2, "{name}");
+    }
 }
 
 #[test]

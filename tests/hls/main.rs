@@ -1,6 +1,7 @@
 //! Streams are packaged as HLS and looked at after each frame: every playlist keeps to the rules of RFC 8216bis, no
 //! file ever changes, no frame is lost; and players find nothing to complain about.
 
+mod encrypted;
 mod made_up;
 mod manifest;
 mod oracle;

@@ -26,6 +26,9 @@ pub(crate) struct Segment {
     /// What is written before it, not what is in force.
     pub(crate) map: Option<String>,
     pub(crate) date: Option<String>,
+    /// Where the key is, and the initialization vector.
+    pub(crate) key: Option<(String, u128)>,
+    pub(crate) gap: bool,
     pub(crate) parts: Vec<Part>,
     /// Duration and URI, once it is complete.
     pub(crate) complete: Option<(f64, String)>,
@@ -62,7 +65,15 @@ impl Playlist {
                 continue;
             };
             let (name, value) = tag.split_once(':').unwrap_or((tag, ""));
-            let repeated = ["EXT-X-DISCONTINUITY", "EXT-X-MAP", "EXT-X-PROGRAM-DATE-TIME", "EXT-X-PART", "EXTINF"];
+            let repeated = [
+                "EXT-X-DISCONTINUITY",
+                "EXT-X-MAP",
+                "EXT-X-PROGRAM-DATE-TIME",
+                "EXT-X-PART",
+                "EXTINF",
+                "EXT-X-KEY",
+                "EXT-X-GAP",
+            ];
             let several = repeated.contains(&name) || name == "EXT-X-RENDITION-REPORT";
             assert!(several || once.insert(name.to_owned()), "{name} twice\n{text}");
             assert!(duration.is_none(), "{line} between a duration and its URI");
@@ -79,6 +90,14 @@ impl Playlist {
                 "EXT-X-DISCONTINUITY" => segment.breaks += 1,
                 "EXT-X-MAP" => segment.map = Some(get(value, "URI")),
                 "EXT-X-PROGRAM-DATE-TIME" => segment.date = Some(value.to_owned()),
+                "EXT-X-GAP" => segment.gap = true,
+                "EXT-X-KEY" if value == "METHOD=NONE" => assert!(segment.map.is_none() && segment.key.is_none()),
+                "EXT-X-KEY" => {
+                    assert_eq!(get(value, "METHOD"), "AES-128");
+                    let iv = get(value, "IV");
+                    let iv = u128::from_str_radix(iv.strip_prefix("0x").unwrap(), 16).unwrap();
+                    assert!(segment.key.replace((get(value, "URI"), iv)).is_none());
+                }
                 "EXT-X-PART" => segment.parts.push(Part {
                     duration: decimal(&get(value, "DURATION")),
                     uri: get(value, "URI"),

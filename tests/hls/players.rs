@@ -9,8 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 use shardcast::media::TrackId;
-use shardcast::record::hls::{MANIFEST, MULTIVARIANT};
+use shardcast::record::hls::{Answer, MANIFEST, MULTIVARIANT, Request};
 
+use crate::encrypted::{self, Rotating};
 use crate::parsed::Playlist;
 use crate::stream::{Packaged, SECOND, all, behind, by_track, package, read};
 use crate::tools::{Tool, found};
@@ -194,6 +195,41 @@ fn a_publisher_who_comes_back_with_other_pictures_is_played_on_either_side_of_th
 }
 
 #[test]
+fn ffmpeg_plays_encrypted_segments_with_their_keys_and_not_with_others() {
+    if !found(&[Tool::Ffmpeg]) {
+        return;
+    }
+    let files = Files::new("encrypted");
+    let frames = read(fs::read(encode(&files, &CASES[0])).unwrap());
+    let packaged = encrypted::package(&frames, Rotating { none_at: None });
+    let folder = files.0.join("encrypted");
+    save(&packaged, &folder);
+    for number in 1..9 {
+        let name = format!("key-{number}.bin");
+        fs::write(folder.join(&name), Rotating::key_of(&name)).unwrap();
+    }
+    let decode = |playlist: &str| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "warning", "-allowed_extensions", "ALL", "-i"]).arg(folder.join(playlist));
+        let output = command.args(["-f", "null", "-"]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(decode("video0.m3u8"), "");
+    assert_eq!(decode("audio0.m3u8"), "");
+    let count = || {
+        let mut command = Command::new("ffprobe");
+        command.args(["-v", "quiet", "-allowed_extensions", "ALL", "-count_packets", "-of", "csv=p=0"]);
+        command.args(["-show_entries", "stream=nb_read_packets", "video0.m3u8"]).current_dir(&folder);
+        // Once of the program, once of the stream.
+        output(&mut command).split_whitespace().next().unwrap_or("0").to_owned()
+    };
+    let all = by_track(&frames)[&TrackId::VIDEO].len();
+    assert_eq!(count(), all.to_string());
+    fs::write(folder.join("key-2.bin"), [9; 16]).unwrap();
+    assert_ne!(count(), all.to_string());
+}
+
+#[test]
 fn gstreamer_plays_it_to_the_end() {
     if !found(&[Tool::Ffmpeg, Tool::Gstreamer]) {
         return;
@@ -226,7 +262,9 @@ fn save(packaged: &Packaged, folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let put = |name: &str| fs::write(folder.join(name), packaged.get(name)).unwrap();
     put(MULTIVARIANT);
-    put(MANIFEST);
+    if let Answer::Ready(manifest) = packaged.shelf.get(&Request { path: MANIFEST, ..Request::default() }) {
+        fs::write(folder.join(MANIFEST), manifest.body.concat()).unwrap();
+    }
     for name in packaged.playlists() {
         put(&name);
         let Playlist { segments, ended, .. } = packaged.playlist(&name);

@@ -309,6 +309,15 @@ impl Watcher {
         assert!(matches!(get(0, Some(0)), Answer::Ready(_)) || next == 0);
         if playlist.ended || self.shelf.is_ended() {
             assert!(matches!(get(next + 1_000_000_000, None), Answer::Ready(_)), "nobody waits for what has ended");
+            if let Some((_, uri)) = playlist.segments.last().and_then(|last| last.complete.as_ref()) {
+                let (before, _) = uri.rsplit_once('-').unwrap();
+                let part = format!("{}-{next}-0.m4s", before.replacen("seg", "part", 1));
+                assert_eq!(
+                    self.shelf.get(&Request { path: &part, ..Request::default() }),
+                    Answer::NotFound,
+                    "{part}"
+                );
+            }
             return;
         }
         assert_eq!(get(next, None), Answer::Wait);

@@ -9,7 +9,8 @@ use std::mem;
 use bytes::Bytes;
 
 use super::measure::part_target;
-use super::rendition::{Begin, Info, Piece};
+use super::rendition::{Begin, Content, Info, Piece};
+use super::seal::{Keys, Seal};
 use super::shelf::{LeftOut, Shelf};
 use super::{MILLISECOND, SECOND, Settings, nanos};
 use crate::clock::Wall;
@@ -115,6 +116,10 @@ pub(super) struct Cutter {
     last_key: Option<Timestamp>,
     closed: u64,
     longest: i64,
+    /// Segments are encrypted.
+    keys: Option<Keys>,
+    /// The one to which the pending frames belong; none where there must be a gap.
+    seal: Option<Seal>,
 }
 
 /// The segment to which the pending frames belong.
@@ -139,7 +144,7 @@ const MEASURED: i64 = SECOND;
 const USUAL_STEP: i64 = 33 * MILLISECOND;
 
 impl Cutter {
-    pub(super) const fn new(id: TrackId, codec: Codec) -> Self {
+    pub(super) const fn new(id: TrackId, codec: Codec, keys: Option<Keys>) -> Self {
         Self {
             id,
             video: matches!(codec.media(), Media::Video),
@@ -169,6 +174,8 @@ impl Cutter {
             last_key: None,
             closed: 0,
             longest: 0,
+            keys,
+            seal: None,
         }
     }
 
@@ -452,9 +459,44 @@ impl Cutter {
         let start = self.segment.start;
         let end = self.pending.first().map_or(start, |first| first.dts);
         self.count_closed(end.0.saturating_sub(start.0));
-        if let Some(place) = self.place {
-            shelf.close(place);
+        let Some(place) = self.place else { return };
+        match self.seal.take().and_then(Seal::end) {
+            // The rest of a block goes behind what there is.
+            Some((tail, lock)) => {
+                let (slices, content) = (vec![tail], Content::Locked(lock));
+                let piece = Piece {
+                    begin: None,
+                    slices,
+                    duration: 0,
+                    independent: false,
+                    listed: false,
+                    last: true,
+                    content,
+                };
+                shelf.add(place, piece);
+            }
+            None => shelf.close(place),
         }
+    }
+
+    /// Encrypts a piece, or leaves nothing of it.
+    fn seal(&mut self, slices: Vec<Bytes>, begins: bool, last: bool, shelf: &Shelf) -> (Vec<Bytes>, Content) {
+        let (Some(keys), Some(place)) = (&self.keys, self.place) else { return (slices, Content::Clear) };
+        if begins {
+            let (epoch, sequence) = shelf.next_segment(place);
+            self.seal = u8::try_from(place).ok().and_then(|track| keys.seal(epoch, track, sequence));
+        }
+        let mut seal = self.seal.take();
+        let sealed = seal.as_mut().and_then(|seal| seal.update(&slices));
+        let Some((mut sealed, seal)) = sealed.zip(seal) else { return (Vec::new(), Content::Gap) };
+        let lock = seal.lock.clone();
+        if !last {
+            self.seal = Some(seal);
+            return (sealed, Content::Locked(lock));
+        }
+        let Some((tail, lock)) = seal.end() else { return (Vec::new(), Content::Gap) };
+        sealed.push(tail);
+        (sealed, Content::Locked(lock))
     }
 
     fn count_closed(&mut self, duration: i64) {
@@ -501,6 +543,7 @@ impl Cutter {
             self.count_closed(end.0.saturating_sub(self.segment.start.0));
         }
         let listed = !self.segment.plain;
-        shelf.add(place, Piece { begin, slices, duration, independent, listed, last });
+        let (slices, content) = self.seal(slices, begin.is_some(), last, shelf);
+        shelf.add(place, Piece { begin, slices, duration, independent, listed, last, content });
     }
 }

@@ -19,6 +19,8 @@
 //! | frame durations that vary by more than 15 % of a part | parts shorter than the 85 % that they should have |
 //! | a codec that MP4 has no sample entry for, frames before a keyframe | left out, and counted in [`Shelf::left_out`] |
 //!
+//! With a [`KeyProvider`] segments are encrypted: without parts, and without a manifest of MPEG-DASH.
+//!
 //! Program dates are those of the first frame after each discontinuity, and the stream's own time from there on: all
 //! tracks agree. Left out: subtitles, I-frame playlists, byte ranges, `EXT-X-DATERANGE`, `VIDEO-RANGE`, languages of
 //! tracks (frames do not say them).
@@ -44,6 +46,7 @@ mod name;
 mod packager;
 mod playlist;
 mod rendition;
+mod seal;
 mod shelf;
 
 use std::time::Duration;
@@ -51,6 +54,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use packager::Packager;
+pub use seal::{KeyProvider, SegmentKey};
 pub use shelf::{LeftOut, Shelf};
 
 /// How a stream is packaged.

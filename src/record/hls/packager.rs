@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cutter::{Cutter, Era, Role, Rules, rounded_seconds};
+use super::seal::{KeyProvider, Keys};
 use super::shelf::{LeftOut, Shelf};
 use super::{SECOND, Settings, nanos};
 use crate::clock::{Now, Wall};
@@ -16,6 +17,7 @@ use crate::reason::Reason;
 pub struct Packager {
     settings: Settings,
     shelf: Arc<Shelf>,
+    keys: Option<Keys>,
     rules: Rules,
     /// The clock on the wall when the other one showed that.
     anchor: Now,
@@ -34,11 +36,21 @@ impl Packager {
     /// files are made of the time, so that they are others after a restart.
     #[must_use]
     pub fn new(settings: Settings, now: Now) -> Self {
+        Self::begin(settings, now, None)
+    }
+
+    /// The same with encrypted segments, and so without parts.
+    #[must_use]
+    pub fn with_keys(settings: Settings, now: Now, keys: impl KeyProvider + 'static) -> Self {
+        Self::begin(Settings { part: None, ..settings }, now, Some(Keys::new(keys)))
+    }
+
+    fn begin(settings: Settings, now: Now, keys: Option<Keys>) -> Self {
         let settings = settings.within_bounds();
-        let shelf = Arc::new(Shelf::new(now.wall.0, settings.clone()));
+        let shelf = Arc::new(Shelf::new(now.wall.0, settings.clone(), keys.is_some()));
         let rules = Rules::new(&settings);
         let (tracks, era) = (Vec::new(), None);
-        Self { settings, shelf, rules, anchor: now, tracks, era, gap: false, ready: false, ended: false }
+        Self { settings, shelf, keys, rules, anchor: now, tracks, era, gap: false, ready: false, ended: false }
     }
 
     /// Where to ask for what has been made.
@@ -50,7 +62,7 @@ impl Packager {
     fn track(&mut self, frame: &Frame) -> Option<usize> {
         let known = self.tracks.iter().position(|track| track.id() == frame.track);
         if known.is_none() && self.tracks.len() < TRACKS_MAX {
-            self.tracks.push(Cutter::new(frame.track, frame.codec));
+            self.tracks.push(Cutter::new(frame.track, frame.codec, self.keys.clone()));
             return self.tracks.len().checked_sub(1);
         }
         known

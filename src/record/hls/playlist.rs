@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::SECOND;
 use super::date::Date;
 use super::name::Name;
-use super::rendition::{Rendition, Segment};
+use super::rendition::{Content, Rendition, Segment};
 
 /// What a client may leave out is at least so many target durations before the end.
 const SKIP_TARGETS: u64 = 6;
@@ -24,6 +24,8 @@ pub(super) struct View<'a> {
     /// No segment follows.
     pub(super) ended: bool,
     pub(super) end_list: bool,
+    /// Segments are encrypted.
+    pub(super) locked: bool,
 }
 
 /// Nanoseconds as seconds with six decimals.
@@ -98,8 +100,12 @@ impl View<'_> {
         let first = rendition.listed().next().or(rendition.open.as_ref());
         let sequence = first.map_or(rendition.next_msn, |segment| segment.msn);
         let discontinuities = first.map_or(0, |segment| segment.begin.era.saturating_sub(segment.breaks));
-        // EXT-X-MAP needs 6, EXT-X-SKIP 9 (8).
-        let version = if rendition.part_target.is_some() { 9 } else { 6 };
+        // EXT-X-MAP needs 6, EXT-X-SKIP 9 (8); EXT-X-GAP came with 8.
+        let version = match rendition.part_target {
+            Some(_) => 9,
+            None if self.locked => 8,
+            None => 6,
+        };
         writeln!(out, "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{}", self.target)?;
         let hold_back = self.target.saturating_mul(HOLD_BACK);
         if let Some(part) = rendition.part_target {
@@ -137,7 +143,18 @@ impl View<'_> {
             out.push_str("#EXT-X-DISCONTINUITY\n");
         }
         if init != Some(segment.init) {
+            if self.locked && init.is_some() {
+                // A key would hold for what comes between it and the next one.
+                out.push_str("#EXT-X-KEY:METHOD=NONE\n");
+            }
             writeln!(out, "#EXT-X-MAP:URI=\"{}\"", Name::Init(self.epoch, name, segment.init))?;
+        }
+        match &segment.content {
+            Content::Clear => {}
+            Content::Locked(lock) => {
+                writeln!(out, "#EXT-X-KEY:METHOD=AES-128,URI=\"{}\",IV=0x{:032x}", lock.uri, lock.iv)?;
+            }
+            Content::Gap => out.push_str("#EXT-X-GAP\n"),
         }
         writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", Date(segment.begin.wall))?;
         if parts {

@@ -3,9 +3,12 @@
 
 use std::collections::VecDeque;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::name::TrackName;
+use super::seal::Lock;
 use crate::clock::Wall;
 use crate::codec::Description;
 use crate::limits::HLS_SEGMENTS_MAX;
@@ -24,6 +27,17 @@ pub(super) struct Piece {
     pub(super) listed: bool,
     /// The segment ends with it.
     pub(super) last: bool,
+    pub(super) content: Content,
+}
+
+/// In what form the bytes of a segment are.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Clear,
+    /// Encrypted with this key.
+    Locked(Arc<Lock>),
+    /// Not there: it could not be encrypted.
+    Gap,
 }
 
 /// What is known of a segment when it begins.
@@ -56,6 +70,7 @@ pub(super) struct Segment {
     pub(super) parts: Vec<Part>,
     /// Its parts are not named.
     pub(super) plain: bool,
+    pub(super) content: Content,
     /// The how-manieth segment of the stream it is, all tracks counted together.
     born: u64,
 }
@@ -149,13 +164,18 @@ impl Rendition {
             let init = self.next_init.saturating_sub(1);
             let plain = !piece.listed;
             let (msn, parts) = (self.next_msn, Vec::new());
-            self.open = Some(Segment { msn, begin, breaks, init, duration: 0, bytes: 0, parts, plain, born });
+            let content = piece.content.clone();
+            let (duration, bytes) = (0, 0);
+            self.open = Some(Segment { msn, begin, breaks, init, duration, bytes, parts, plain, content, born });
         }
         // There is an open one: the cutter begins with a begin.
         if let Some(open) = &mut self.open {
             open.duration = open.duration.saturating_add(piece.duration);
             open.bytes = open.bytes.saturating_add(bytes);
-            let Piece { slices, duration, independent, .. } = piece;
+            let Piece { slices, duration, independent, content, .. } = piece;
+            if let Content::Gap = content {
+                open.content = content;
+            }
             open.parts.push(Part { slices, duration, independent });
         }
         if piece.last {

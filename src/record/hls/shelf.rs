@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::dash::View;
 use super::name::{Name, TrackName};
 use super::playlist;
-use super::rendition::{Info, Piece, Rendition};
+use super::rendition::{Content, Info, Piece, Rendition};
 use super::{Answer, Request, Resource, SECOND, Settings, multivariant, nanos};
 use crate::clock::Wall;
 
@@ -40,6 +40,8 @@ pub struct Shelf {
     version: AtomicU64,
     epoch: u64,
     settings: Settings,
+    /// There is no manifest, which would have to tell keys.
+    locked: bool,
     left_out: [AtomicU64; 4],
     state: Mutex<State>,
 }
@@ -61,11 +63,12 @@ struct State {
 }
 
 impl Shelf {
-    pub(super) fn new(epoch: u64, settings: Settings) -> Self {
+    pub(super) fn new(epoch: u64, settings: Settings, locked: bool) -> Self {
         Self {
             version: AtomicU64::new(0),
             epoch,
             settings,
+            locked,
             left_out: Default::default(),
             state: Mutex::new(State::default()),
         }
@@ -90,6 +93,7 @@ impl Shelf {
             }
             Name::Segment(epoch, track, msn) => {
                 let segment = state.rendition(track).and_then(|rendition| rendition.segment(msn));
+                let segment = segment.filter(|segment| !matches!(segment.content, Content::Gap));
                 segment.filter(|_| epoch == self.epoch).map(|segment| {
                     let slices = segment.parts.iter().flat_map(|part| &part.slices).cloned();
                     self.media(track, request.path, slices.collect())
@@ -183,6 +187,11 @@ impl Shelf {
         self.settle(&mut state, track, true);
     }
 
+    /// When the packager began, and the number of the segment that a track begins next.
+    pub(super) fn next_segment(&self, track: usize) -> (u64, u64) {
+        (self.epoch, self.state.lock().renditions.get(track).map_or(0, |rendition| rendition.next_msn))
+    }
+
     /// From now on there are playlists.
     pub(super) fn set_target(&self, target: u64) {
         let mut state = self.state.lock();
@@ -230,7 +239,7 @@ impl Shelf {
     }
 
     fn manifest(&self, state: &State) -> Option<Resource> {
-        let (target, begun) = (state.target?, state.begun?);
+        let (target, begun) = (state.target?, state.begun.filter(|_| !self.locked)?);
         let window = self.settings.window.max(Duration::from_secs(target.saturating_mul(3)));
         let (epoch, renditions, ended) = (self.epoch, &*state.renditions, state.ended && self.settings.end_list);
         let text = View { epoch, renditions, target, window, begun, ended }.write().ok()?;
@@ -273,7 +282,8 @@ impl Shelf {
         }
         let all = &state.renditions;
         let (epoch, ended, end_list) = (self.epoch, state.ended, self.settings.end_list);
-        let view = playlist::View { epoch, target, rendition, all, ended, end_list };
+        let locked = self.locked;
+        let view = playlist::View { epoch, target, rendition, all, ended, end_list, locked };
         let skipped = if request.skip { view.skippable() } else { 0 };
         let Ok(text) = view.write(skipped) else { return Answer::NotFound };
         let text = Bytes::from(text);
