@@ -125,6 +125,10 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "the server is gone already");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time so far, in ticks of the system.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();

@@ -92,7 +92,7 @@ const FOLLOWED: &str = "[[audit.follower]]\nname = \"table\"\nto = \"sqlite\"\np
 const FOLLOWED: &str = "";
 
 /// The sum of all counters on the page of a boot: its slots have 128 bytes, the first is no producer's.
-fn counters(dir: &Path, boot: u64) -> u64 {
+pub(crate) fn counters(dir: &Path, boot: u64) -> u64 {
     let page = fs::read(dir.join(format!("counters-{boot}"))).expect("a boot that was killed has left its counters");
     let slots = page.chunks_exact(128).skip(1);
     slots.map(|slot| u64::from_ne_bytes(slot[..8].try_into().expect("eight bytes"))).sum()

@@ -11,6 +11,7 @@ mod descriptors;
 mod endings;
 mod floods;
 mod framing;
+mod full_disk;
 mod killed;
 mod memory;
 mod names;
