@@ -6,12 +6,12 @@ use aws_lc_rs::cipher::{AES_128, DecryptionContext, PaddedBlockDecryptingKey, Un
 use aws_lc_rs::iv::FixedLength;
 use shardcast::clock::{Instant, Now};
 use shardcast::extension::FrameSink;
-use shardcast::media::{Frame, TrackId};
+use shardcast::media::{Codec, Frame, TrackId};
 use shardcast::reason::Reason;
 use shardcast::record::hls::{Answer, KeyProvider, MANIFEST, Packager, Request, SegmentKey};
 
 use crate::parsed::Playlist;
-use crate::stream::{Packaged, START, all, behind, by_track, usual};
+use crate::stream::{LARGE, Packaged, Reel, START, all, behind, by_track, usual};
 use crate::watcher::{Leniency, Watcher, demux};
 
 /// Another key for every other segment, and none for that of one number.
@@ -52,9 +52,9 @@ fn decrypt(key: [u8; 16], iv: u128, mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// The frames of a track, decrypted.
-fn frames(packaged: &Packaged, name: &str) -> Vec<Frame> {
+fn frames(packaged: &Packaged, name: &str, ivs: &mut BTreeSet<u128>) -> Vec<Frame> {
     let Playlist { segments, .. } = packaged.playlist(name);
-    let (mut init, mut ivs, mut frames) = (Vec::new(), BTreeSet::new(), Vec::new());
+    let (mut init, mut frames) = (Vec::new(), Vec::new());
     for segment in segments {
         init = segment.map.as_ref().map_or(init, |map| packaged.get(map));
         if segment.gap {
@@ -71,13 +71,17 @@ fn frames(packaged: &Packaged, name: &str) -> Vec<Frame> {
 
 #[test]
 fn who_has_the_keys_has_every_frame_and_initialization_is_in_the_clear() {
-    let stream = behind(usual(9).frames, usual(5).frames, 1_000_000_000);
+    let mut second = Reel::default();
+    second.config(Codec::H264, LARGE, 0);
+    second.run(0, 5_000_000_000, (30, 1), 60, true);
+    let stream = behind(usual(9).frames, second.frames, 1_000_000_000);
 
     let packaged = package(&stream, Rotating { none_at: None });
 
+    let mut ivs = BTreeSet::new();
     for (track, source) in by_track(&stream) {
         let name = if track == TrackId::VIDEO { "video0.m3u8" } else { "audio0.m3u8" };
-        let ours = frames(&packaged, name);
+        let ours = frames(&packaged, name, &mut ivs);
         assert!(ours.iter().map(|frame| &frame.payload).eq(source.iter().map(|frame| &frame.payload)), "{name}");
         let playlist = packaged.playlist(name);
         assert_eq!(playlist.part_target, None, "parts are not encrypted");
@@ -104,7 +108,7 @@ fn a_segment_without_a_key_is_a_gap_and_never_in_the_clear() {
         assert_eq!(gaps, [false, false, true, false, false], "{name}");
         let uri = &playlist.segments[2].complete.as_ref().unwrap().1;
         assert_eq!(packaged.shelf.get(&Request { path: uri, ..Request::default() }), Answer::NotFound);
-        let count = frames(&packaged, name).len();
+        let count = frames(&packaged, name, &mut BTreeSet::new()).len();
         let all = if name == "video0.m3u8" { 270 } else { 422 };
         assert!((all - 95..all - 59).contains(&count), "{name}: {count}");
     }

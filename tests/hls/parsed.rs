@@ -56,6 +56,7 @@ impl Playlist {
         assert!(text.ends_with('\n') && text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
         let mut playlist = Self::default();
         let (mut segment, mut duration, mut once) = (Segment::default(), None, BTreeSet::new());
+        let mut locked = false;
         for line in lines {
             assert!(!playlist.ended, "a line behind the end: {line}");
             let Some(tag) = line.strip_prefix('#') else {
@@ -88,15 +89,19 @@ impl Playlist {
                 "EXT-X-PART-INF" => playlist.part_target = Some(decimal(&get(value, "PART-TARGET"))),
                 "EXT-X-SKIP" => playlist.skipped = Some(get(value, "SKIPPED-SEGMENTS").parse().unwrap()),
                 "EXT-X-DISCONTINUITY" => segment.breaks += 1,
-                "EXT-X-MAP" => segment.map = Some(get(value, "URI")),
+                "EXT-X-MAP" => {
+                    assert!(!locked, "a key holds for an initialization segment too\n{text}");
+                    segment.map = Some(get(value, "URI"));
+                }
                 "EXT-X-PROGRAM-DATE-TIME" => segment.date = Some(value.to_owned()),
                 "EXT-X-GAP" => segment.gap = true,
-                "EXT-X-KEY" if value == "METHOD=NONE" => assert!(segment.map.is_none() && segment.key.is_none()),
+                "EXT-X-KEY" if value == "METHOD=NONE" => locked = false,
                 "EXT-X-KEY" => {
                     assert_eq!(get(value, "METHOD"), "AES-128");
                     let iv = get(value, "IV");
                     let iv = u128::from_str_radix(iv.strip_prefix("0x").unwrap(), 16).unwrap();
                     assert!(segment.key.replace((get(value, "URI"), iv)).is_none());
+                    locked = true;
                 }
                 "EXT-X-PART" => segment.parts.push(Part {
                     duration: decimal(&get(value, "DURATION")),

@@ -126,7 +126,12 @@ proptest! {
     }
 
     #[test]
-    fn no_request_does_harm(path in "\\PC{0,40}", msn in any::<Option<u64>>(), part in any::<Option<u32>>(), skip in any::<bool>()) {
+    fn no_request_does_harm(
+        path in "\\PC{0,40}",
+        msn in any::<Option<u64>>(),
+        part in any::<Option<u32>>(),
+        skip in any::<bool>(),
+    ) {
         let packaged = package(&crate::stream::usual(5).frames[..200], all(), LENIENT);
         for path in [&*path, "video0.m3u8", "audio0.m3u8", "index.m3u8"] {
             let _ = packaged.shelf.get(&Request { path, msn, part, skip });

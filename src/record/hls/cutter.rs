@@ -410,7 +410,7 @@ impl Cutter {
             return true;
         }
         match role {
-            // Pictures that are shown before a keyframe may be decoded after it: what is shown is as long as it should be.
+            // Pictures that are shown before a keyframe may be decoded after it: what is shown counts.
             Role::Leads => {
                 let shown = pts.0.saturating_sub(self.segment.shown.0);
                 length > 0 && shown >= rules.segment.saturating_sub(half)

@@ -12,12 +12,12 @@
 //! | in the stream | in the playlists |
 //! |---|---|
 //! | the first segment is longer than [`Settings::segment`], by its keyframes | a target duration that fits it |
-//! | a later one would be longer than the target duration | it ends before a frame that is no keyframe; from then on nothing says that segments are independent |
+//! | a later one would be longer than the target duration | it ends before a frame that is no keyframe, and from then on none is called independent |
 //! | another configuration, a jump, frames that were left out | a discontinuity, in all tracks at once |
 //! | a track is silent meanwhile | its next segment has as many discontinuities as there were |
 //! | a frame lasts longer than a part may | a segment without parts |
 //! | frame durations that vary by more than 15 % of a part | parts shorter than the 85 % that they should have |
-//! | a codec that MP4 has no sample entry for, frames before a keyframe | left out, and counted in [`Shelf::left_out`] |
+//! | a codec without a place in MP4, frames before a keyframe | left out, and counted in [`Shelf::left_out`] |
 //!
 //! With a [`KeyProvider`] segments are encrypted: without parts, and without a manifest of MPEG-DASH.
 //!

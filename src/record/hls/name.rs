@@ -150,7 +150,9 @@ mod tests {
         }
 
         #[test]
-        fn each_name_has_one_spelling(text in "(init|seg|part|video|index)?-?[0-9a-f.-]{0,6}-?(video|audio)?[0-9.+-]{0,8}(m4s|mp4|m3u8)?") {
+        fn each_name_has_one_spelling(
+            text in "(init|seg|part|video)?-?[0-9a-f.-]{0,6}-?(video|audio)?[0-9.+-]{0,8}(m4s|mp4|m3u8)?",
+        ) {
             if let Some(name) = Name::read(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }
