@@ -12,7 +12,7 @@
 //! | in the stream | in the playlists |
 //! |---|---|
 //! | the first segment is longer than [`Settings::segment`], by its keyframes | a target duration that fits it |
-//! | a later one would be longer than the target duration | it ends before a frame that is no keyframe, and from then on none is called independent |
+//! | a later one would be longer than that | it ends before any frame; from then on none is called independent |
 //! | another configuration, a jump, frames that were left out | a discontinuity, in all tracks at once |
 //! | a track is silent meanwhile | its next segment has as many discontinuities as there were |
 //! | a frame lasts longer than a part may | a segment without parts |
