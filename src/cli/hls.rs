@@ -120,7 +120,11 @@ fn package(router: &Router, shelves: &Arc<Shelves>, key: &StreamKey) {
     if shelves.all.read().contains_key(key) {
         return;
     }
-    let packager = Packager::new(shelves.settings.clone(), router.clock().now());
+    let now = router.clock().now();
+    let mut settings = shelves.settings.clone();
+    // Greater than the number of any segment before, also of another process: players go on.
+    settings.first_sequence = now.wall.0 / 1_000_000_000;
+    let packager = Packager::new(settings, now);
     let asked = Mutex::new(shelves.clock.instant());
     let packaged =
         Arc::new(Packaged { shelf: packager.shelf(), sink: Mutex::new(None), asked, ended: Mutex::new(None) });
