@@ -213,7 +213,7 @@ pub const STREAM_BYTES: usize = 4096;
 /// What a shard holds before anybody comes: its tables, its histogram, its stack, its share of the allocator's.
 pub const SHARD_BYTES: usize = 1024 * 1024;
 /// What the process holds before anybody comes, the pages of its program included.
-pub const PROCESS_BYTES: usize = 16 * 1024 * 1024;
+pub const PROCESS_BYTES: usize = 20 * 1024 * 1024;
 /// What each shard must have room for besides what it holds before anybody comes.
 pub const SHARD_ROOM_MIN: usize = 8 * 1024 * 1024;
 /// Bytes of one line of an audit trail or of its checkpoints: a longer one is none of ours, and is passed over.

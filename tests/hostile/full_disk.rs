@@ -33,16 +33,25 @@ fn a_disk_that_is_full_is_on_record_and_what_did_not_fit_is_marked_when_there_is
         let found = segments(&audit).unwrap_or_default();
         found.iter().map(|(_, path)| fs::read_to_string(path).unwrap_or_default()).collect()
     };
-    // Facts of connections and refusals, until there is no room for them.
     let address = server.address;
-    wait_for("that the disk is full", || {
+    // Each tells of an open, a handshake, a refused play and a close, or of a part of that.
+    let load = || {
         for _ in 0..200 {
             let Ok(mut socket) = TcpStream::connect(address) else { continue };
             let _ = socket.write_all(&peer::player("live", "absent"));
             let _ = socket.set_read_timeout(Some(Duration::from_millis(2)));
             let _ = socket.read(&mut [0; 16]);
         }
+    };
+    wait_for("that the disk is full", || {
+        load();
         trail().contains("\"disk_full\"").then_some(())
+    });
+    // More than the channels hold.
+    let enough = counters(&audit, 1) + 20_000;
+    wait_for("that facts do not fit any more", || {
+        load();
+        (counters(&audit, 1) > enough).then_some(())
     });
     let report =
         Verifier { running: true, ..Verifier::default() }.verify(&audit, &mut |_| {}).expect("it can be read");
