@@ -451,13 +451,13 @@ impl Router {
 
     /// Sends a command and waits for its answer; a shard that fails or hangs meanwhile is an answer too.
     fn ask<T>(&self, post: &Post, command: Command, answer: &crossbeam_channel::Receiver<T>) -> Result<T, Reason> {
-        post.send(command).map_err(|_| match self.shared.gauges.draining.load(Ordering::Relaxed) {
-            true => Reason::Shutdown,
-            false => Reason::Limit(Limit::Backlog),
-        })?;
+        // A shard that has ended answers nobody, be it for good or by a fault.
+        let stopping = || self.shared.gauges.draining.load(Ordering::Relaxed);
+        let unless_stopping = |otherwise| if stopping() { Reason::Shutdown } else { otherwise };
+        post.send(command).map_err(|_| unless_stopping(Reason::Limit(Limit::Backlog)))?;
         let limits = self.config.read().limits.clone();
         let patience = limits.auth_deadline + limits.audit_deadline + ANSWER_WITHIN;
-        answer.recv_timeout(patience).map_err(|_| Reason::ShardLost)
+        answer.recv_timeout(patience).map_err(|_| unless_stopping(Reason::ShardLost))
     }
 
     fn post(&self, shard: ShardId) -> Result<Post, Reason> {
