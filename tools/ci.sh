@@ -13,7 +13,7 @@ export CLIPPY_CONF_DIR=$PWD/tools
 export CARGO_TERM_COLOR=never
 logs=${CARGO_TARGET_DIR:-target}/ci
 # No step may hang: all of them together stay far below this.
-limit=30m
+limit=40m
 
 wanted=() listing=''
 
