@@ -190,11 +190,13 @@ pub(crate) struct Packets {
     own_bytes: usize,
     /// Whether the format makes such bodies; `None` before the first frame.
     owns: Option<bool>,
+    /// It has been given the configuration that was in force where its packets begin.
+    primed: bool,
 }
 
 impl Packets {
     pub(crate) fn new(packetizer: Box<dyn Packetizer>, base: u64) -> Self {
-        Self { packetizer, base, ring: VecDeque::new(), own_bytes: 0, owns: None }
+        Self { packetizer, base, ring: VecDeque::new(), own_bytes: 0, owns: None, primed: false }
     }
 
     /// Bytes of the table that one frame more needs, if this one is too short for it.
@@ -231,6 +233,7 @@ impl Packets {
         if self.owns.is_none()
             && let Some(frame) = log.frame(begins)
         {
+            self.prime(log, begins);
             self.owns = self.packetizer.packetize(frame).map(|packet| matches!(packet.body, Body::Own(_)));
         }
         let bodies = if self.owns == Some(true) { log.bytes_behind(begins) } else { 0 };
@@ -249,6 +252,9 @@ impl Packets {
             self.base = log.tail();
             seq = self.base;
         }
+        if seq < to {
+            self.prime(log, seq);
+        }
         while seq < to {
             let packet = log.frame(seq).and_then(|frame| self.packetizer.packetize(frame));
             self.own_bytes += own_bytes(packet.as_ref());
@@ -258,7 +264,18 @@ impl Packets {
         self.drop_until(log.tail());
     }
 
+    /// Where packets begin, the configuration in force there comes first: it may have gone by long ago, and some formats
+    /// have it in their packets.
+    fn prime(&mut self, log: &StreamLog, seq: u64) {
+        if !std::mem::replace(&mut self.primed, true) {
+            for config in log.configs(0, seq) {
+                let _ = self.packetizer.packetize(config);
+            }
+        }
+    }
+
     fn drop_all(&mut self) {
+        self.primed = false;
         self.ring.clear();
         self.own_bytes = 0;
     }
@@ -285,6 +302,7 @@ impl Packets {
 
     /// Lets go of everything.
     pub(crate) fn clear(&mut self, head: u64) {
+        self.primed = false;
         self.ring = VecDeque::new();
         self.own_bytes = 0;
         self.base = head;

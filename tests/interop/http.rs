@@ -67,7 +67,8 @@ fn a_transport_stream_over_http_decodes_to_the_pictures_that_were_published() {
     let media = media::h264_aac();
     let published = pictures(&world, &media.ffmpeg, &media.path.to_string_lossy(), &[]);
     let mut publisher = world.publish(media, "live/a");
-    publisher.wait_until_sent(Duration::from_millis(1500));
+    // The configuration is no longer among the frames that are kept.
+    publisher.wait_until_sent(Duration::from_millis(3500));
     // The second joins a packetizer that runs already.
     for _ in 0..2 {
         let played = pictures(&world, &media.ffmpeg, &format!("{http}/live/a.ts"), &["-t", "0.8"]);
